@@ -1,0 +1,231 @@
+"""The files of a run folder: every name in one place, for whoever writes and whoever reads them.
+
+run.json              frozen configuration and plan (`conf.record.Plan`)
+config.yaml           the resolved configuration, for people
+ds_config.json        DeepSpeed's JSON at the planned world size, for people
+env.json              versions, commit, host of the submission
+job.sbatch | job.sh   what starts the run; the same by hand and by Muster
+job/                  what the static job script reads: see `JobFiles`
+code/muster.zip       Muster's own code, which the nodes run
+code/project.zip      snapshot of the person's project
+STOP                  a word (`StopReason`) that asks the running attempt to save and end
+metrics.jsonl         one flat JSON object a line: step, attempt, time, "train/loss", …
+events.jsonl          one JSON object a line: time, attempt, event, …
+outcome.json          how the run stands or ended (`conf.outcome.Outcome`)
+attempts/N/           logs, failures, what the agents saw, the decision after it
+checkpoints/          step-00000100/ … each with a manifest
+data.json, model/     written by the data step: where the prepared data lies; tokenizer and, for `random`, the model
+export/               the Hugging Face model
+wandb/                W&B's own files
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """What `slurm/body.sh` reads. It knows these names literally; a test compares the two.
+
+    env        NAME=VALUE lines, exported for the ranks
+    allow      names (a trailing * is a prefix) of variables that pass the scrub
+    setup.sh   modules and setup lines, sourced in each node's step
+    srun       arguments of srun for the ranks' step, one a line
+    python     the argument vector that starts Python on a node, one a line (container included)
+    settings   NAME=VALUE lines for body.sh itself: nodes, requeue, max_requeues, host_suffix, port
+    """
+
+    folder: Path
+
+    @property
+    def env(self) -> Path:
+        return self.folder / "env"
+
+    @property
+    def allow(self) -> Path:
+        return self.folder / "allow"
+
+    @property
+    def setup(self) -> Path:
+        return self.folder / "setup.sh"
+
+    @property
+    def srun(self) -> Path:
+        return self.folder / "srun"
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "python"
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "settings"
+
+    @property
+    def body(self) -> Path:
+        return self.folder / "body.sh"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """`attempts/N/`: one start of a run."""
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.folder.name)
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    def rank_log(self, node: int, rank: int) -> Path:
+        """Standard output and error of one rank, together."""
+        return self.logs / f"node{node}-rank{rank}.log"
+
+    def agent_log(self, node: int) -> Path:
+        """What the node's agent said."""
+        return self.logs / f"node{node}-agent.log"
+
+    @property
+    def job_log(self) -> Path:
+        """What the batch script said (Slurm's own output file)."""
+        return self.logs / "job.log"
+
+    def failure(self, rank: int) -> Path:
+        """A rank's own word on why it failed (`conf.outcome.Failure`)."""
+        return self.folder / "failures" / f"rank{rank}.json"
+
+    @property
+    def failures(self) -> Path:
+        return self.folder / "failures"
+
+    def agent_report(self, node: int) -> Path:
+        """Exit status of every rank of a node as its agent saw it (`conf.outcome.AgentReport`)."""
+        return self.folder / "agents" / f"node{node}.json"
+
+    @property
+    def agent_reports(self) -> Path:
+        return self.folder / "agents"
+
+    @property
+    def job(self) -> Path:
+        """JSON: scheduler's job id, host, process id of the batch script or local agent, start time."""
+        return self.folder / "job.json"
+
+    @property
+    def decision(self) -> Path:
+        """One word for body.sh: `end` or `requeue`."""
+        return self.folder / "decision"
+
+    @property
+    def data_ready(self) -> Path:
+        """Marker of node 0's agent: the data step is done."""
+        return self.folder / "data.ready"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in one run folder. Makes nothing, reads nothing."""
+
+    path: Path
+
+    @property
+    def run_json(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def config_yaml(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def ds_config(self) -> Path:
+        return self.path / "ds_config.json"
+
+    @property
+    def env_json(self) -> Path:
+        return self.path / "env.json"
+
+    @property
+    def job_sbatch(self) -> Path:
+        return self.path / "job.sbatch"
+
+    @property
+    def job_sh(self) -> Path:
+        return self.path / "job.sh"
+
+    @property
+    def job(self) -> JobFiles:
+        return JobFiles(self.path / "job")
+
+    @property
+    def muster_zip(self) -> Path:
+        return self.path / "code" / "muster.zip"
+
+    @property
+    def project_zip(self) -> Path:
+        return self.path / "code" / "project.zip"
+
+    @property
+    def stop(self) -> Path:
+        return self.path / "STOP"
+
+    @property
+    def lock(self) -> Path:
+        """Names the job that owns the run; made exclusively."""
+        return self.path / "LOCK"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def outcome(self) -> Path:
+        return self.path / "outcome.json"
+
+    @property
+    def attempts(self) -> Path:
+        return self.path / "attempts"
+
+    def attempt(self, number: int) -> Attempt:
+        return Attempt(self.attempts / str(number))
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:08d}"
+
+    @property
+    def data_json(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def samples(self) -> Path:
+        """Prompts answered by the exported model: one JSON object a line."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def wandb(self) -> Path:
+        return self.path / "wandb"
+
+    @property
+    def submissions(self) -> Path:
+        """One JSON object a line, written before and after each sbatch: job ids of the run."""
+        return self.path / "submissions.jsonl"

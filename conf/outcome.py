@@ -1,0 +1,120 @@
+"""How a run, an attempt or a rank ended: the files that carry meaning where exit codes cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Optional
+
+import msgspec
+
+from conf.files import write_atomically
+
+
+class State(Enum):
+    """State of a run as its own files tell it. `queued` and `running` are also Slurm's to say."""
+
+    prepared = "prepared"
+    queued = "queued"
+    running = "running"
+    done = "done"
+    stopped = "stopped"
+    time_limit = "time_limit"
+    preempted = "preempted"
+    cancelled = "cancelled"
+    failed = "failed"
+
+
+class StopReason(Enum):
+    """The word in `STOP`."""
+
+    stopped = "stopped"
+    time_limit = "time_limit"
+    preempted = "preempted"
+    cancelled = "cancelled"
+
+
+class Cause(Enum):
+    """Class of a failure."""
+
+    user_code = "user_code"
+    config = "config"
+    data = "data"
+    oom = "oom"
+    cuda_oom = "cuda_oom"
+    nan = "nan"
+    killed = "killed"
+    hang = "hang"
+    port = "port"
+    disk_full = "disk_full"
+    lost_peer = "lost_peer"
+    import_error = "import"
+    checkpoint = "checkpoint"
+    unknown = "unknown"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in one rank or agent, in its own words."""
+
+    rank: int
+    node: int
+    host: str
+    time: float
+    cause: Cause
+    message: str
+    traceback: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class RankExit:
+    """How one rank's process ended, as its agent saw it with waitid."""
+
+    rank: int
+    local_rank: int
+    pid: int
+    time: float
+    exit_status: Optional[int] = None
+    signal: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class AgentReport:
+    """What a node's agent saw of one attempt."""
+
+    node: int
+    host: str
+    started: float
+    ended: float
+    start: str
+    exits: list[RankExit] = field(default_factory=list)
+    failure: Optional[Failure] = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`outcome.json`. `step` is the last step whose weights are saved or exported."""
+
+    state: State
+    reason: str
+    step: int
+    attempt: int
+    time: float
+    failure: Optional[Failure] = None
+    checkpoint: Optional[str] = None
+    export_verified: Optional[bool] = None
+
+
+def write_outcome(path: Path, outcome: Outcome) -> None:
+    """Write `outcome.json` (or any other record of this module) atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(outcome), indent=2) + b"\n")
+
+
+def read_outcome(path: Path) -> Optional[Outcome]:
+    """The outcome, or None where none was written yet."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Outcome)
+    except FileNotFoundError:
+        return None

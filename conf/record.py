@@ -1,0 +1,112 @@
+"""What `run.json` holds: the frozen plan of a run, written by the launcher and read by the nodes.
+
+The nodes run the code that travelled with the file, so both sides are one version; the schema version guards against a
+folder that a person moved between versions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conf.schema import RunConfig
+
+SCHEMA_VERSION = 1
+
+
+class Device(Enum):
+    """What the ranks compute on."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Where the ranks are. `start` is `fork` or `exec`, resolved."""
+
+    nodes: int
+    ranks_per_node: int
+    device: Device
+    start: str
+    threads_per_rank: int
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.ranks_per_node
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batch equation at one world size.
+
+    Unpacked: global = micro × accumulation × ranks, exactly. Packed: a micro batch is one row of at most
+    micro × `data.max_length` tokens, and `accumulation` is the expected number of rows a rank and step.
+    """
+
+    world_size: int
+    global_batch_size: int
+    micro_batch_size: int
+    accumulation: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What changes with the world size: the batch and DeepSpeed's JSON."""
+
+    batch: Batch
+    deepspeed: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration, resolved. Nothing in it is worked out later.
+
+    `layouts` has the planned world size and every other one at which the run may resume. `export_at_end` is
+    `checkpoint.export`, resolved. `notes` are what was derived or ignored, in words; `warnings` what deserves a look.
+    """
+
+    run_id: str
+    run_dir: str
+    config: RunConfig
+    topology: Topology
+    layouts: dict[int, Layout]
+    model_type: str
+    parameters: int | None
+    packing: str
+    export_at_end: bool
+    expected_steps: int | None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def layout(self) -> Layout:
+        """The layout at the planned world size."""
+        return self.layouts[self.topology.world_size]
+
+
+def encode_plan(plan: Plan) -> str:
+    """`run.json` as text; equal plans give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(plan, order="deterministic"), indent=2).decode() + "\n"
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a `run.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it was written by another version, or is not a plan.
+    """
+    content = path.read_bytes()
+    try:
+        version = msgspec.json.decode(content).get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"{path} has schema version {version}; this Muster reads {SCHEMA_VERSION}")
+        return msgspec.json.decode(content, type=Plan)
+    except (msgspec.DecodeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a plan: {error}") from error
