@@ -1,0 +1,44 @@
+# Each target makes what it needs. TORCH is what pip is asked for: a GPU machine may want another build of it.
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH ?= torch==2.13.*
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check format bench reference clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[train,test,dev]"
+	touch $@
+
+demo: $(VENV)/.ready  ## train, check and try a tiny model on this machine
+	$(BIN)/muster run
+
+test: $(VENV)/.ready  ## every test this machine can run
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	if command -v shellcheck >/dev/null; then shellcheck slurm/*.sh .ci/run; fi
+
+format: $(VENV)/.ready  ## rewrite the code in its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready  ## every benchmark this machine can run
+	$(BIN)/python -m benchmarks
+
+reference: $(VENV)/.ready  ## docs/reference.md from the schema
+	$(BIN)/python -m launcher.reference
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
