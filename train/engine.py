@@ -1,0 +1,204 @@
+"""The owner of DeepSpeed: nothing else in `train` imports it.
+
+An `Engine` is a model that trains: backward, step, gradient norm, its states on disk, its weights gathered. What the
+loss is, how many micro batches a step has and when the learning rate changes is the caller's to say, so the
+configuration's `gradient_accumulation_steps` is 1 and DeepSpeed's own idea of a batch means nothing here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file that this rank wrote, hashed while it was written. `name` is relative to the checkpoint's folder."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def start_distributed(backend: str, timeout: timedelta) -> None:
+    """Join the default process group that torch's environment variables describe, the same one for DeepSpeed.
+
+    DeepSpeed's shared-memory all-reduce is switched off: it would need a compiler, and losses are bit-equal without.
+    """
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=timeout)
+
+
+class Engine:
+    """A model under DeepSpeed ZeRO on this rank.
+
+    Attributes:
+        module: the Hugging Face model; under ZeRO-3 its parameters are empty outside `gathered`.
+        optimizer: the client's optimizer, whose parameter groups carry the learning rate.
+        rank, world_size, device: this rank's place.
+        zero_stage: 0 to 3.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, configuration: dict[str, Any], device: torch.device):
+        """Shard `model` and `optimizer` as `configuration` (DeepSpeed's JSON) says. A collective."""
+        wrapped, _, _, _ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            config=copy.deepcopy(configuration),
+            dist_init_required=False,
+        )
+        self._deepspeed: Any = wrapped
+        self.module: Any = wrapped.module
+        self.optimizer = optimizer
+        self.device = device
+        self.rank = torch.distributed.get_rank()
+        self.world_size = torch.distributed.get_world_size()
+        self.zero_stage = int(wrapped.zero_optimization_stage())
+        self._norm: Tensor | float | None = None
+        self._own_norm = self.zero_stage == 0 and not (wrapped.bfloat16_enabled() or wrapped.fp16_enabled())
+        self._writer = _HashingWriter()
+        wrapped.checkpoint_engine.save = self._writer.save
+
+    def __call__(self, **inputs: Tensor) -> Any:
+        """The model's own forward pass, with ZeRO's gathering around it."""
+        return self._deepspeed(**inputs)
+
+    def train(self) -> None:
+        self._deepspeed.train()
+
+    def eval(self) -> None:
+        self._deepspeed.eval()
+
+    def backward(self, loss: Tensor, boundary: bool) -> None:
+        """Add the gradients of `loss`; on the last micro batch of a step (`boundary`) they are reduced over ranks.
+
+        Gradients are averaged over ranks, so a loss that shall be summed over them is multiplied by `world_size`.
+        Every rank has to call this equally often.
+        """
+        self._deepspeed.set_gradient_accumulation_boundary(boundary)
+        self._deepspeed.backward(loss, scale_wrt_gas=False)
+        if not boundary:
+            self._deepspeed.step()
+
+    def set_lr(self, lr: float) -> None:
+        """The learning rate of the next step, for all parameter groups."""
+        for group in self._deepspeed.optimizer.param_groups:
+            group["lr"] = lr
+
+    def step(self) -> None:
+        """Clip and update, after the `backward` whose `boundary` was true."""
+        if self._own_norm:
+            self._norm = _norm(p.grad for p in self.module.parameters() if p.grad is not None)
+        self._deepspeed.step()
+        if not self._own_norm:
+            self._norm = self._deepspeed.get_global_grad_norm()
+
+    def grad_norm(self) -> float:
+        """L2 norm of the last step's gradients before clipping, over all ranks; waits for the device.
+
+        nan where no step was made; inf where DeepSpeed left a step out because a gradient was not finite.
+        """
+        return float("nan") if self._norm is None else float(self._norm)
+
+    @contextlib.contextmanager
+    def gathered(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+        """Within it `parameters` are whole on every rank, for reading; a collective in ZeRO-3, else nothing."""
+        if self.zero_stage < 3:
+            yield
+            return
+        with deepspeed.zero.GatheredParameters(list(parameters)):
+            yield
+
+    def save_states(self, folder: Path, client_state: dict[str, Any]) -> list[WrittenFile]:
+        """Write weights and optimizer states of all ranks into `folder` (it exists); a collective.
+
+        `client_state` comes back from `load_states`. Returns what this rank wrote.
+        """
+        self._writer.written.clear()
+        self._deepspeed.save_checkpoint(
+            str(folder.parent), tag=folder.name, client_state=client_state, save_latest=False
+        )
+        if self.rank == 0:
+            # DeepSpeed leaves a copy of a conversion script, which Muster never runs.
+            (folder / "zero_to_fp32.py").unlink(missing_ok=True)
+            (folder.parent / "zero_to_fp32.py").unlink(missing_ok=True)
+        return [
+            WrittenFile(str(Path(path).relative_to(folder)), size, digest)
+            for path, (size, digest) in self._writer.written.items()
+        ]
+
+    def load_states(self, folder: Path) -> dict[str, Any]:
+        """Read what `save_states` wrote at the same world size; returns its client state; a collective.
+
+        Call it before the first step: ZeRO-3 cannot load into an engine that has already saved.
+
+        Raises:
+            FileNotFoundError: DeepSpeed found no checkpoint in `folder`.
+        """
+        path, client_state = self._deepspeed.load_checkpoint(
+            str(folder.parent), tag=folder.name, load_lr_scheduler_states=False
+        )
+        if path is None:
+            raise FileNotFoundError(f"DeepSpeed finds no checkpoint in {folder}")
+        return cast("dict[str, Any]", client_state)
+
+    def close(self) -> None:
+        """Take DeepSpeed's hooks off the model."""
+        self._deepspeed.destroy()
+
+
+class _HashingFile:
+    """A file whose content is hashed as it is written. torch's zip writer only ever appends."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content)
+        self.digest.update(view)
+        self.size += view.nbytes
+        return self._file.write(view)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+class _HashingWriter:
+    """Takes the place of DeepSpeed's `checkpoint_engine.save`; remembers path, size and SHA-256 of each file."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, tuple[int, str]] = {}
+
+    def save(self, state_dict: Any, path: str) -> None:
+        with Path(path).open("wb") as file:
+            hashing = _HashingFile(file)
+            torch.save(state_dict, cast("BinaryIO", hashing))
+            file.flush()
+            os.fsync(file.fileno())
+        self.written[path] = (hashing.size, hashing.digest.hexdigest())
+
+
+def _norm(gradients: Iterable[Tensor]) -> Tensor:
+    """L2 norm over all tensors, in fp32, left on the device."""
+    norms = torch._foreach_norm([gradient.float() for gradient in gradients])
+    return torch.linalg.vector_norm(torch.stack(list(norms)))
+
+
+def device_name() -> str:
+    """The accelerator DeepSpeed chose: `cpu` or `cuda`."""
+    return str(get_accelerator().device_name())
