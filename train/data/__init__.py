@@ -1,0 +1,1 @@
+"""From rows in files to the tensors of a step."""

@@ -1,0 +1,285 @@
+"""From prepared documents to the tensors of a step, for one rank, read ahead in a thread.
+
+A micro batch is a dictionary; everything in it but `labels` goes to the model as keyword arguments. `labels` are
+already shifted: the label at t is the token at t+1, and -100 where that is no target or t is a document's last token.
+
+packed  input_ids, labels, position_ids (1, T); attention_mask (1, 1, 1, 1), all true; cu_seq_lens_q, cu_seq_lens_k
+        (documents + 1,) int32; max_length_q, max_length_k int
+padded  input_ids, labels, attention_mask (B, T)
+
+A rank without documents in a micro batch gets one pad token with label -100. It does not know DeepSpeed or the model.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from conf.record import Batch
+from conf.schema import Packing, RunConfig
+from train.data import order, packing
+from train.data.documents import Document, Documents, LongArray
+
+IGNORED = -100
+"""Label of a position that is no target, as torch's cross entropy spells it."""
+
+READ_AHEAD = 2
+"""Steps prepared before they are asked for."""
+
+EVALUATION_WINDOW = 1024
+"""Documents laid out together in evaluation."""
+
+MicroBatch = dict[str, Any]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rank's part of a step; `epoch`, `target_tokens`, `tokens` and `documents` count over all ranks.
+
+    `epoch` is the number of passes over the data after this step.
+    """
+
+    number: int
+    epoch: float
+    micro_batches: list[MicroBatch]
+    target_tokens: int
+    tokens: int
+    documents: int
+    useful_share: float
+
+
+def shifted_labels(document: Document) -> LongArray:
+    """Labels of one document, int64 (length,): the next token where it is a target, else -100."""
+    labels = np.full(len(document.ids), IGNORED, np.int64)
+    labels[:-1] = np.where(document.target_mask[1:], document.ids[1:], IGNORED)
+    return labels
+
+
+def packed_batch(documents: list[Document], pad_id: int) -> MicroBatch:
+    """Documents end to end in one row."""
+    if not documents:
+        documents = [Document(np.array([pad_id]), np.zeros(1, np.bool_))]
+    lengths = [len(document.ids) for document in documents]
+    bounds = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    return {
+        "input_ids": torch.from_numpy(np.concatenate([document.ids for document in documents]))[None],
+        "labels": torch.from_numpy(np.concatenate([shifted_labels(document) for document in documents]))[None],
+        "position_ids": torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))[None],
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool),
+        "cu_seq_lens_q": bounds,
+        "cu_seq_lens_k": bounds,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
+
+
+def padded_batch(documents: list[Document], pad_id: int) -> MicroBatch:
+    """Documents as rows, padded on the right to the longest."""
+    if not documents:
+        documents = [Document(np.array([pad_id]), np.zeros(1, np.bool_))]
+    shape = (len(documents), max(len(document.ids) for document in documents))
+    ids = np.full(shape, pad_id, np.int64)
+    labels = np.full(shape, IGNORED, np.int64)
+    mask = np.zeros(shape, np.int64)
+    for row, document in enumerate(documents):
+        length = len(document.ids)
+        ids[row, :length] = document.ids
+        labels[row, :length] = shifted_labels(document)
+        mask[row, :length] = 1
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "labels": torch.from_numpy(labels),
+        "attention_mask": torch.from_numpy(mask),
+    }
+
+
+class Loader:
+    """The batches of one split for one rank.
+
+    Args:
+        documents: the split.
+        config: the run's configuration; `data.max_length`, `data.packing` and `train.seed` are used.
+        batch: global and micro batch size.
+        rank, world: this rank and their number.
+        device: where the tensors go; with a GPU they are pinned and copied without waiting.
+        pad_id: token of padding and of empty rows.
+        packed: lay documents end to end (`data.packing` says how); else pad.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        config: RunConfig,
+        batch: Batch,
+        rank: int,
+        world: int,
+        device: torch.device,
+        pad_id: int,
+        packed: bool,
+    ):
+        self.documents = documents
+        self._seed = config.train.seed
+        self._max_length = config.data.max_length
+        self._batch = batch
+        self._rank, self._world = rank, world
+        self._device, self._pad_id = device, pad_id
+        self._packed = packed
+        self._dense = packed and config.data.packing is Packing.dense
+        self._dense_rows = lru_cache(maxsize=2)(self._pack_epoch)
+        self.units = len(self._dense_rows(0)) if self._dense else len(documents)
+        """What an epoch consists of: documents, or rows with dense packing."""
+        self._epoch_ends = [self.units]
+        self.units_per_step = self._rows_per_step() if self._dense else batch.global_batch_size
+
+    def total_steps(self, epochs: float, max_steps: int | None) -> int:
+        """Optimizer steps of a run: `max_steps` where given, else enough for `epochs` passes."""
+        return order.total_steps(self.units, self.units_per_step, epochs, max_steps)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps until every document was seen once."""
+        return order.steps_per_epoch(self.units, self.units_per_step)
+
+    def steps(self, first_step: int, last_step: int) -> Iterator[Step]:
+        """Steps `first_step` to `last_step`, both included and counted from 1, made ahead in a thread."""
+        return self._ahead(self.step, iter(range(first_step, last_step + 1)))
+
+    def step(self, number: int) -> Step:
+        """One step, with its tensors in host memory."""
+        chosen, layout = self._dense_step(number) if self._dense else self._exact_step(number)
+        lengths = self.documents.lengths[chosen]
+        return Step(
+            number=number,
+            epoch=number * self.units_per_step / self.units,
+            micro_batches=[self._micro_batch(chosen[list(row)]) for row in layout[self._rank]],
+            target_tokens=int(self.documents.targets[chosen].sum(dtype=np.int64)),
+            tokens=int(lengths.sum(dtype=np.int64)),
+            documents=len(chosen),
+            useful_share=packing.useful_share(layout, lengths, padded=not self._packed),
+        )
+
+    def longest(self) -> MicroBatch:
+        """A micro batch at least as large as any the run will meet, the same on all ranks, for the rehearsal."""
+        longest_first = np.argsort(-self.documents.lengths.astype(np.int64), kind="stable")
+        if not self._packed:
+            return self._to_device(self._micro_batch(longest_first[: self._batch.micro_batch_size]))
+        lengths = self.documents.lengths[longest_first].astype(np.int64)
+        capacity = self._batch.micro_batch_size * self._max_length
+        if not self._dense:
+            # A row that is filled emptiest first holds at most the mean of all rows and one document more.
+            mean = -(-int(lengths[: self._batch.global_batch_size].sum()) // self._world)
+            capacity = min(capacity, mean + int(lengths[0]))
+        count = int(np.searchsorted(np.cumsum(lengths), capacity)) + 1
+        documents = [self.documents[index] for index in longest_first[:count]]
+        excess = sum(len(document.ids) for document in documents) - capacity
+        if excess > 0:
+            last = documents.pop()
+            documents.append(Document(last.ids[:-excess], last.target_mask[:-excess]))
+        return self._to_device(self._tensors(documents))
+
+    def evaluation(self, micro: int) -> Iterator[MicroBatch]:
+        """This rank's micro batches of the whole split, `micro` documents (packed: rows of `max_length`) each.
+
+        Each document comes once over all ranks; each rank gets the same number of micro batches.
+        """
+        return self._ahead(self._micro_batch, self._evaluation_rows(micro))
+
+    def _evaluation_rows(self, micro: int) -> Iterator[LongArray]:
+        window = max(EVALUATION_WINDOW, self._world * micro)
+        for start in range(0, len(self.documents), window):
+            lengths = self.documents.lengths[start : start + window]
+            if self._packed:
+                layout = packing.lay_out(lengths, self._world, micro * self._max_length)
+            else:
+                layout = packing.lay_out_padded(lengths, self._world, micro)
+            for row in layout[self._rank]:
+                yield np.array(row, np.int64) + start
+
+    def _exact_step(self, number: int) -> tuple[LongArray, packing.Layout]:
+        chosen = order.documents_of_step(len(self.documents), self._batch.global_batch_size, self._seed, number)
+        lengths, micro = self.documents.lengths[chosen], self._batch.micro_batch_size
+        if self._packed:
+            return chosen, packing.lay_out(lengths, self._world, micro * self._max_length)
+        return chosen, packing.lay_out_padded(lengths, self._world, micro)
+
+    def _dense_step(self, number: int) -> tuple[LongArray, packing.Layout]:
+        position, end = (number - 1) * self.units_per_step, number * self.units_per_step
+        rows: list[packing.Row] = []
+        while position < end:
+            epoch, offset = self._epoch_at(position)
+            part = self._dense_rows(epoch)[offset : offset + end - position]
+            rows.extend(part)
+            position += len(part)
+        chosen = np.array([index for row in rows for index in row], np.int64)
+        bounds = np.cumsum([0, *(len(row) for row in rows)])
+        places = [tuple(range(int(start), int(stop))) for start, stop in itertools.pairwise(bounds)]
+        lengths = self.documents.lengths[chosen]
+        return chosen, packing.deal_rows(places, lengths, self._world, self._batch.micro_batch_size)
+
+    def _epoch_at(self, position: int) -> tuple[int, int]:
+        """Epoch of a row and its place there; epochs differ in rows by a little, so they are added up."""
+        while position >= self._epoch_ends[-1]:
+            self._epoch_ends.append(self._epoch_ends[-1] + len(self._dense_rows(len(self._epoch_ends))))
+        epoch = bisect_right(self._epoch_ends, position)
+        return epoch, position - (self._epoch_ends[epoch - 1] if epoch else 0)
+
+    def _pack_epoch(self, epoch: int) -> list[packing.Row]:
+        sequence = order.epoch_order(len(self.documents), self._seed, epoch)
+        return packing.pack_densely(sequence, self.documents.lengths, self._max_length)
+
+    def _rows_per_step(self) -> int:
+        """Rows that hold about `global_batch_size` documents: a round number in binary, whatever the ranks.
+
+        Steps must not depend on the world size, or a resume elsewhere would lose its place; a multiple of the largest
+        power of two up to a quarter of the rows fills the ranks there usually are.
+        """
+        rows = max(1, round(self._batch.global_batch_size * self.units / len(self.documents)))
+        grain = 1 << max(0, rows.bit_length() - 3)
+        return max(1, round(rows / grain)) * grain
+
+    def _micro_batch(self, chosen: LongArray) -> MicroBatch:
+        return self._tensors([self.documents[index] for index in chosen])
+
+    def _tensors(self, documents: list[Document]) -> MicroBatch:
+        batch = (packed_batch if self._packed else padded_batch)(documents, self._pad_id)
+        if self._device.type != "cuda":
+            return batch
+        return {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}
+
+    def _to_device(self, batch: MicroBatch) -> MicroBatch:
+        return {
+            name: value.to(self._device, non_blocking=True) if torch.is_tensor(value) else value
+            for name, value in batch.items()
+        }
+
+    def _ahead(self, make: Callable[[Any], Result], items: Iterator[Any]) -> Iterator[Result]:
+        """`make` over `items`, `READ_AHEAD` of them ahead in a thread; tensors moved to the device on the way out."""
+        pending: deque[Future[Result]] = deque()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        try:
+            for item in items:
+                pending.append(pool.submit(make, item))
+                if len(pending) > READ_AHEAD:
+                    yield self._moved(pending.popleft().result())
+            while pending:
+                yield self._moved(pending.popleft().result())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _moved(self, result: Result) -> Result:
+        if self._device.type != "cuda":
+            return result
+        if isinstance(result, Step):
+            result.micro_batches[:] = [self._to_device(batch) for batch in result.micro_batches]
+            return result
+        return self._to_device(result)  # type: ignore[arg-type,return-value]  # evaluation makes micro batches

@@ -1,0 +1,136 @@
+"""Prepared documents on disk: the format of the cache, writing it once and reading it memory-mapped.
+
+A folder holds `tokens.bin` (uint16, or int32 for vocabularies beyond 65,536), `targets.bin` (one bit a token, set where
+the token is a target of the loss), `lengths.npy` and `targets.npy` (int32, per document) and `index.json`. The first
+token of a document is never a target: nothing comes before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+FORMAT_VERSION = 1
+
+IntArray = npt.NDArray[np.int32]
+LongArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Tokens of one document, int64 (length,), and which of them are targets, bool (length,)."""
+
+    ids: LongArray
+    target_mask: BoolArray
+
+
+class Documents(Sequence[Document]):
+    """All documents of one split, in the order of their rows. `lengths` and `targets` are int32 (documents,)."""
+
+    def __init__(self, tokens: npt.NDArray[Any], bits: npt.NDArray[np.uint8], lengths: IntArray, targets: IntArray):
+        self._tokens = tokens
+        self._bits = bits
+        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        self.lengths = lengths
+        self.targets = targets
+
+    @classmethod
+    def open(cls, folder: Path) -> Documents:
+        """The documents in a folder, memory-mapped.
+
+        Raises:
+            ValueError: the folder holds another format, or files of other sizes than its index says.
+            FileNotFoundError: it holds no documents.
+        """
+        index = json.loads((folder / "index.json").read_text())
+        if index["format_version"] != FORMAT_VERSION:
+            raise ValueError(
+                f"{folder} has format version {index['format_version']}; this Muster reads {FORMAT_VERSION}"
+            )
+        lengths = np.load(folder / "lengths.npy")
+        targets = np.load(folder / "targets.npy")
+        tokens, dtype = index["tokens"], np.dtype(index["dtype"])
+        sizes = {"tokens.bin": tokens * dtype.itemsize, "targets.bin": (tokens + 7) // 8}
+        for name, size in sizes.items():
+            found = (folder / name).stat().st_size
+            if found != size:
+                raise ValueError(f"{folder / name} has {found} bytes, {size} expected")
+        if len(lengths) != index["documents"] or len(targets) != index["documents"] or int(lengths.sum()) != tokens:
+            raise ValueError(f"{folder}: lengths and index do not agree")
+        if tokens == 0:
+            return cls(np.zeros(0, dtype), np.zeros(0, np.uint8), lengths, targets)
+        return cls(
+            np.memmap(folder / "tokens.bin", dtype, mode="r"),
+            np.memmap(folder / "targets.bin", np.uint8, mode="r"),
+            lengths,
+            targets,
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The document at an integer index; slices are not supported."""
+        start, end = int(self._starts[index]), int(self._starts[index + 1])
+        first, last = start // 8, (end + 7) // 8
+        bits = np.unpackbits(self._bits[first:last], bitorder="little")
+        mask = bits[start - first * 8 : end - first * 8].astype(np.bool_)
+        return Document(np.asarray(self._tokens[start:end], dtype=np.int64), mask)
+
+
+class Writer:
+    """Writes the documents of one split into an existing, empty folder; `index.json` comes last, on leaving."""
+
+    def __init__(self, folder: Path, vocabulary: int):
+        self._folder = folder
+        self._dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.int32)
+        self._lengths: list[IntArray] = []
+        self._targets: list[IntArray] = []
+        self._rest = np.zeros(0, np.bool_)
+        self._tokens_file: BinaryIO = (folder / "tokens.bin").open("wb")
+        self._bits_file: BinaryIO = (folder / "targets.bin").open("wb")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def write(self, ids: npt.NDArray[Any], mask: BoolArray, lengths: IntArray) -> None:
+        """Append a batch of documents: their tokens end to end, target mask and lengths. Documents have ≥ 1 token."""
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)[:-1]])
+        if len(lengths):
+            self._targets.append(np.add.reduceat(mask.astype(np.int32), starts).astype(np.int32))
+        self._lengths.append(lengths)
+        self._tokens_file.write(ids.astype(self._dtype).tobytes())
+        mask = np.concatenate([self._rest, mask])
+        whole = len(mask) // 8 * 8
+        self._bits_file.write(np.packbits(mask[:whole], bitorder="little").tobytes())
+        self._rest = mask[whole:]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bits_file.write(np.packbits(self._rest, bitorder="little").tobytes())
+        self._tokens_file.close()
+        self._bits_file.close()
+        if error is not None:
+            return
+        empty = np.zeros(0, np.int32)
+        lengths = np.concatenate([empty, *self._lengths])
+        targets = np.concatenate([empty, *self._targets])
+        np.save(self._folder / "lengths.npy", lengths)
+        np.save(self._folder / "targets.npy", targets)
+        index = {
+            "format_version": FORMAT_VERSION,
+            "dtype": self._dtype.name,
+            "documents": len(lengths),
+            "tokens": int(lengths.sum(dtype=np.int64)),
+            "targets": int(targets.sum(dtype=np.int64)),
+        }
+        (self._folder / "index.json").write_text(json.dumps(index) + "\n")
