@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import deepspeed
 import torch
@@ -23,14 +20,7 @@ from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """A file that this rank wrote, hashed while it was written. `name` is relative to the checkpoint's folder."""
-
-    name: str
-    size: int
-    sha256: str
+from train.storage import Storage, WrittenFile
 
 
 def start_distributed(backend: str, timeout: timedelta) -> None:
@@ -69,8 +59,11 @@ class Engine:
         self.zero_stage = int(wrapped.zero_optimization_stage())
         self._norm: Tensor | float | None = None
         self._own_norm = self.zero_stage == 0 and not (wrapped.bfloat16_enabled() or wrapped.fp16_enabled())
-        self._writer = _HashingWriter()
-        wrapped.checkpoint_engine.save = self._writer.save
+        self._storage = Storage()
+        wrapped.checkpoint_engine.save = self._storage.save
+        wrapped.checkpoint_engine.makedirs = self._storage.makedirs
+        # DeepSpeed copies conversion scripts, which Muster never runs, into each checkpoint.
+        wrapped._copy_recovery_script = lambda save_path: None
 
     def __call__(self, **inputs: Tensor) -> Any:
         """The model's own forward pass, with ZeRO's gathering around it."""
@@ -126,19 +119,16 @@ class Engine:
         """Write weights and optimizer states of all ranks into `folder` (it exists); a collective.
 
         `client_state` comes back from `load_states`. Returns what this rank wrote.
+
+        Raises:
+            OSError: as the file system said to this rank, after all ranks went through the collectives.
         """
-        self._writer.written.clear()
+        self._storage.begin()
         self._deepspeed.save_checkpoint(
             str(folder.parent), tag=folder.name, client_state=client_state, save_latest=False
         )
-        if self.rank == 0:
-            # DeepSpeed leaves a copy of a conversion script, which Muster never runs.
-            (folder / "zero_to_fp32.py").unlink(missing_ok=True)
-            (folder.parent / "zero_to_fp32.py").unlink(missing_ok=True)
-        return [
-            WrittenFile(str(Path(path).relative_to(folder)), size, digest)
-            for path, (size, digest) in self._writer.written.items()
-        ]
+        self._storage.raise_error()
+        return self._storage.files(folder)
 
     def load_states(self, folder: Path) -> dict[str, Any]:
         """Read what `save_states` wrote at the same world size; returns its client state; a collective.
@@ -158,39 +148,6 @@ class Engine:
     def close(self) -> None:
         """Take DeepSpeed's hooks off the model."""
         self._deepspeed.destroy()
-
-
-class _HashingFile:
-    """A file whose content is hashed as it is written. torch's zip writer only ever appends."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, content: Any) -> int:
-        view = memoryview(content)
-        self.digest.update(view)
-        self.size += view.nbytes
-        return self._file.write(view)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-class _HashingWriter:
-    """Takes the place of DeepSpeed's `checkpoint_engine.save`; remembers path, size and SHA-256 of each file."""
-
-    def __init__(self) -> None:
-        self.written: dict[str, tuple[int, str]] = {}
-
-    def save(self, state_dict: Any, path: str) -> None:
-        with Path(path).open("wb") as file:
-            hashing = _HashingFile(file)
-            torch.save(state_dict, cast("BinaryIO", hashing))
-            file.flush()
-            os.fsync(file.fileno())
-        self.written[path] = (hashing.size, hashing.digest.hexdigest())
 
 
 def _norm(gradients: Iterable[Tensor]) -> Tensor:
