@@ -100,6 +100,11 @@ class Attempt:
         return self.folder / "failures" / f"rank{rank}.json"
 
     @property
+    def data_failure(self) -> Path:
+        """The data step's own word on why it failed (`conf.outcome.Failure`, rank -1)."""
+        return self.failures / "data.json"
+
+    @property
     def failures(self) -> Path:
         return self.folder / "failures"
 
@@ -123,7 +128,7 @@ class Attempt:
 
     @property
     def data_ready(self) -> Path:
-        """Marker of node 0's agent: the data step is done."""
+        """JSON by node 0's agent: `{"port": …}` once the data is there and it listens, or `{"error": …}`."""
         return self.folder / "data.ready"
 
 

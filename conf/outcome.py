@@ -56,7 +56,7 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in one rank or agent, in its own words."""
+    """What went wrong in one rank, or (rank -1) in an agent or its data step, in its own words."""
 
     rank: int
     node: int
@@ -70,7 +70,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class RankExit:
-    """How one rank's process ended, as its agent saw it with waitid."""
+    """How one rank's process ended, as its agent saw it with waitid.
+
+    `ended_by_agent`: the agent ended it because another rank had failed or it was told to end, so it is no cause.
+    """
 
     rank: int
     local_rank: int
@@ -78,6 +81,7 @@ class RankExit:
     time: float
     exit_status: Optional[int] = None
     signal: Optional[int] = None
+    ended_by_agent: bool = False
 
 
 @dataclass(frozen=True)
