@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
+import shutil
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, cast
 
 import deepspeed
 import torch
-from deepspeed.accelerator import get_accelerator
+from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -61,6 +63,7 @@ class Engine:
         self._own_norm = self.zero_stage == 0 and not (wrapped.bfloat16_enabled() or wrapped.fp16_enabled())
         self._storage = Storage()
         wrapped.checkpoint_engine.save = self._storage.save
+        wrapped.checkpoint_engine.load = self._storage.load
         wrapped.checkpoint_engine.makedirs = self._storage.makedirs
         # DeepSpeed copies conversion scripts, which Muster never runs, into each checkpoint.
         wrapped._copy_recovery_script = lambda save_path: None
@@ -85,6 +88,11 @@ class Engine:
         self._deepspeed.backward(loss, scale_wrt_gas=False)
         if not boundary:
             self._deepspeed.step()
+
+    def rehearse(self, loss: Tensor) -> None:
+        """A backward pass that changes nothing: the gradients of `loss` times zero, left to be added to."""
+        self._deepspeed.set_gradient_accumulation_boundary(False)
+        self._deepspeed.backward(loss * 0.0, scale_wrt_gas=False)
 
     def set_lr(self, lr: float) -> None:
         """The learning rate of the next step, for all parameter groups."""
@@ -130,14 +138,16 @@ class Engine:
         self._storage.raise_error()
         return self._storage.files(folder)
 
-    def load_states(self, folder: Path) -> dict[str, Any]:
+    def load_states(self, folder: Path, readable: frozenset[Path]) -> dict[str, Any]:
         """Read what `save_states` wrote at the same world size; returns its client state; a collective.
 
-        Call it before the first step: ZeRO-3 cannot load into an engine that has already saved.
+        Only the files in `readable` are opened. Call it before the first step: ZeRO-3 cannot load into an engine that
+        has already saved.
 
         Raises:
             FileNotFoundError: DeepSpeed found no checkpoint in `folder`.
         """
+        self._storage.readable = readable
         path, client_state = self._deepspeed.load_checkpoint(
             str(folder.parent), tag=folder.name, load_lr_scheduler_states=False
         )
@@ -156,6 +166,22 @@ def _norm(gradients: Iterable[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(list(norms)))
 
 
-def device_name() -> str:
-    """The accelerator DeepSpeed chose: `cpu` or `cuda`."""
-    return str(get_accelerator().device_name())
+def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """Shape of a parameter as the model knows it, also where ZeRO-3 has taken it apart."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def parameter_count(parameters: Iterable[nn.Parameter]) -> int:
+    """Number of weights, also where ZeRO-3 has taken them apart."""
+    return sum(math.prod(whole_shape(parameter)) for parameter in parameters)
+
+
+def cpu_adam(groups: list[dict[str, Any]], **arguments: Any) -> tuple[Optimizer | None, str]:
+    """DeepSpeed's AdamW for offloaded states, compiled on first use; or None and the reason why it cannot be built."""
+    missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
+    if missing:
+        return None, f"no {' and no '.join(missing)} to build it with"
+    try:
+        return DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments), ""
+    except Exception as error:  # whatever the compiler, its flags or the loader raise
+        return None, f"building it failed: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}"

@@ -7,6 +7,7 @@ DeepSpeed's collectives, where the others would wait for it, so an error is kept
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -102,10 +103,12 @@ class Storage:
 
     Attributes:
         written: path → size in bytes and SHA-256 of what this rank wrote since `begin`.
+        readable: the files that `load` may open.
     """
 
     def __init__(self) -> None:
         self.written: dict[Path, tuple[int, str]] = {}
+        self.readable: frozenset[Path] = frozenset()
         self._error: Exception | None = None
 
     def begin(self) -> None:
@@ -130,6 +133,16 @@ class Storage:
             self._error = error
             return
         self.written[Path(path)] = (file.size, file.sha256)
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """Read one object back. Unpickling runs code, so only files that the caller verified are opened.
+
+        Raises:
+            PermissionError: the path is not among `readable`.
+        """
+        if Path(path) not in self.readable:
+            raise PermissionError(errno.EPERM, "not a verified file of this checkpoint", path)
+        return torch.load(path, map_location=map_location, weights_only=False)
 
     def raise_error(self) -> None:
         """Raise what `save` kept back."""
