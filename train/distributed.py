@@ -1,0 +1,79 @@
+"""This rank among the others: joining them, and the small agreements between them.
+
+Two process groups: the default one moves tensors of the model (NCCL on GPUs, gloo on CPUs), `control` moves a few
+numbers over gloo, so that an agreement never waits for the GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from conf.record import Device, Topology
+from train.engine import start_distributed
+
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+"""Longest that a rank waits for another, e.g. while rank 0 reads an export back."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A rank's place. `control` is a gloo group of all ranks."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    control: dist.ProcessGroup
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which writes what is written once."""
+        return self.rank == 0
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Each value added up over all ranks, in fp64; a collective."""
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, group=self.control)
+        return [float(value) for value in tensor]
+
+    def sum_on_device(self, tensor: Tensor) -> Tensor:
+        """A tensor on the device added up over all ranks, in place; a collective."""
+        dist.all_reduce(tensor)
+        return tensor
+
+    def all_true(self, flag: bool) -> bool:
+        """Whether `flag` is true on every rank; a collective."""
+        return self.sum([0.0 if flag else 1.0])[0] == 0.0
+
+
+def join(topology: Topology, deterministic: bool = False) -> World:
+    """Join the ranks that torch's environment variables describe, and take this rank's device and threads."""
+    local_rank = int(dist.get_node_local_rank())
+    torch.set_num_threads(max(1, topology.threads_per_rank))
+    if topology.device is Device.gpu:
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+        if deterministic:
+            # cuBLAS reads this when it starts; without it deterministic algorithms raise.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
+        start_distributed("nccl", COLLECTIVE_TIMEOUT)
+    else:
+        device = torch.device("cpu")
+        start_distributed("gloo", COLLECTIVE_TIMEOUT)
+    control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    if control is None:
+        raise RuntimeError("this rank is not a member of the group of all ranks")
+    return World(dist.get_rank(), dist.get_world_size(), local_rank, device, control)
+
+
+def leave() -> None:
+    """Take the process groups down, so that no peer sees a broken connection."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

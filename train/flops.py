@@ -1,0 +1,76 @@
+"""Floating-point operations of a token, and what a GPU can do: the two sides of MFU.
+
+Convention: 6 operations a token for each weight of a matrix product (the head with them, the input embedding not) and
+6 · s · q_dim · layers for causal attention over documents of s tokens. What gradient checkpointing computes again does
+not count. Llama 3.1 8B: 48.25 · 10^9 at 4,096 tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from train.data.documents import IntArray
+from train.engine import whole_shape
+
+PEAK_BF16 = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "H800": 989e12,
+    "GH200": 989e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "A40": 150e12,
+    "A30": 165e12,
+    "B200": 2250e12,
+    "B300": 2250e12,
+}
+"""Dense bf16 operations a second, by a word of the device's name; makers' data sheets, without sparsity."""
+
+
+def peak_operations(device: torch.device) -> float | None:
+    """Dense bf16 operations a second of a GPU we know, else None."""
+    if device.type != "cuda":
+        return None
+    words = torch.cuda.get_device_name(device).replace("-", " ").split()
+    return next((PEAK_BF16[word] for word in words if word in PEAK_BF16), None)
+
+
+def mean_context(lengths: IntArray) -> float:
+    """Length of the document that a token of the data is in, on average."""
+    total = float(lengths.sum(dtype="int64"))
+    return float((lengths.astype("float64") ** 2).sum()) / total if total else 0.0
+
+
+def operations_per_token(model: nn.Module, config: Any, context: float) -> float:
+    """Operations of forward and backward for a token in documents of `context` tokens."""
+    layers = int(getattr(config, "num_hidden_layers", 0))
+    heads = int(getattr(config, "num_attention_heads", 0))
+    head_size = getattr(config, "head_dim", None) or int(getattr(config, "hidden_size", 0)) // max(1, heads)
+    return 6 * matmul_parameters(model, config) + 6 * context * heads * int(head_size) * layers
+
+
+def matmul_parameters(model: nn.Module, config: Any) -> float:
+    """Weights that a token meets in matrix products; of experts only those that it is routed to."""
+    embedding = _weight(model, "get_input_embeddings")
+    head = _weight(model, "get_output_embeddings")
+    routed = float(getattr(config, "num_experts_per_tok", 0) or 0)
+    experts = float(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 0)
+    share = routed / experts if routed and experts else 1.0
+    total = 0.0
+    for name, parameter in model.named_parameters():
+        shape = whole_shape(parameter)
+        if len(shape) < 2 or (parameter is embedding and parameter is not head):
+            continue
+        total += math.prod(shape) * (share if ".experts." in name else 1.0)
+    return total
+
+
+def _weight(model: nn.Module, getter: str) -> nn.Parameter | None:
+    layer = getattr(model, getter, lambda: None)()
+    return getattr(layer, "weight", None)

@@ -1,0 +1,73 @@
+"""The loss: cross entropy in fp32, summed over target tokens.
+
+Logits exist once, in the model's own precision, and only for positions that have a target in some row; fp32 copies
+exist for `CHUNK` positions at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from train.data.batches import IGNORED
+
+CHUNK = 2048
+"""Positions whose logits are in fp32 at once: 2048 × 128,000 tokens of vocabulary are 1 GiB."""
+
+
+def loss_sum(model: Callable[..., Any], micro_batch: Mapping[str, Any], trims_logits: bool = True) -> Tensor:
+    """Sum of the cross entropy over the micro batch's targets, fp32, without dimensions; 0 where there is none.
+
+    Args:
+        model: called with everything in `micro_batch` but `labels`; returns an object with `logits`.
+        micro_batch: `labels` (B, T) are already shifted: the label at t belongs to the logits at t.
+        trims_logits: whether the model accepts `logits_to_keep` as a tensor of positions.
+    """
+    labels: Tensor = micro_batch["labels"]
+    inputs = {name: value for name, value in micro_batch.items() if name != "labels"}
+    if trims_logits:
+        kept = inputs["logits_to_keep"] = target_positions(labels)
+        labels = labels[:, kept]
+    logits = model(**inputs).logits
+    total: Tensor = _CrossEntropySum.apply(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+    return total
+
+
+def target_positions(labels: Tensor) -> Tensor:
+    """Positions (≥ 1 of them) at which some row of `labels` (B, T) has a target, int64, ascending."""
+    positions = (labels != IGNORED).any(dim=0).nonzero().flatten()
+    return positions if len(positions) else positions.new_zeros(1)
+
+
+class _CrossEntropySum(torch.autograd.Function):
+    """Sum of -log softmax(logits)[label], `CHUNK` rows at a time in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=logits.device)
+        normalisers = torch.empty(len(labels), dtype=torch.float32, device=logits.device)
+        for start in range(0, len(labels), CHUNK):
+            part = slice(start, start + CHUNK)
+            scores, targets = logits[part].float(), labels[part]
+            valid = targets != IGNORED
+            normalisers[part] = torch.logsumexp(scores, dim=-1)
+            chosen = scores.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+            total += torch.where(valid, normalisers[part] - chosen, 0.0).sum()
+        ctx.save_for_backward(logits, labels, normalisers)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        logits, labels, normalisers = ctx.saved_tensors
+        result = torch.empty_like(logits)
+        for start in range(0, len(labels), CHUNK):
+            part = slice(start, start + CHUNK)
+            targets = labels[part]
+            scale = torch.where(targets != IGNORED, gradients[0].float(), 0.0)[:, None]
+            slope = torch.exp(logits[part].float() - normalisers[part, None]) * scale
+            slope.scatter_add_(1, targets.clamp(min=0)[:, None], -scale)
+            result[part] = slope.to(logits.dtype)
+        return result, None

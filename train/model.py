@@ -1,0 +1,73 @@
+"""Loading the model: from a folder or the local hub cache, sharded from the first byte under ZeRO-3.
+
+It owns `from_pretrained`. Random models are made once, by the data step, into the run folder: drawing weights under
+ZeRO-3 would give other ones for the same seed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from conf.layout import RunFolder
+from conf.record import Layout, Plan
+from conf.schema import ModelInit, Precision
+from train import attention
+
+DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32, Precision.fp16: torch.float16}
+
+
+def load_model(plan: Plan, layout: Layout, folder: RunFolder) -> nn.Module:
+    """The causal language model of a run, ready for `Engine`; under ZeRO-3 a collective that leaves each rank a shard.
+
+    Raises:
+        OSError: there is no model at the place the plan names.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations import HfDeepSpeedConfig
+
+    sharded = layout.deepspeed.get("zero_optimization", {}).get("stage", 0) == 3
+    # transformers shards while it loads as long as this object lives; later it must not, or an export's reload shards.
+    keeps_sharding = HfDeepSpeedConfig(layout.deepspeed) if sharded else None
+    source, arguments = _source(plan, folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, **arguments)
+    del keeps_sharding
+    model.config.use_cache = False
+    if plan.config.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model  # type: ignore[no-any-return]
+
+
+def _source(plan: Plan, folder: RunFolder) -> tuple[str, dict[str, Any]]:
+    """Where the weights are, and the arguments of `from_pretrained`."""
+    config = plan.config.model
+    arguments: dict[str, Any] = {"dtype": DTYPES[plan.config.train.precision], **config.kwargs}
+    implementation = attention_name(plan)
+    if implementation is not None:
+        arguments["attn_implementation"] = implementation
+    if config.init is ModelInit.random:
+        return str(folder.model), arguments
+    if config.revision is not None:
+        arguments["revision"] = config.revision
+    if config.trust_remote_code:
+        arguments["trust_remote_code"] = True
+    return config.model_name_or_path, arguments
+
+
+def attention_name(plan: Plan) -> str | None:
+    """Name for `attn_implementation`: Muster's own where documents are packed; None leaves it to transformers."""
+    wanted = plan.config.model.attn_implementation
+    if wanted != "auto":
+        return wanted
+    if plan.packing == "none":
+        return None
+    attention.register()
+    return "muster"
+
+
+def accepts_logits_to_keep(model: nn.Module) -> bool:
+    """Whether the model's forward pass can leave out the logits of positions without a target."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
