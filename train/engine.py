@@ -11,8 +11,6 @@ import contextlib
 import copy
 import math
 import shutil
-import math
-import shutil
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
