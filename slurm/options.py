@@ -51,7 +51,7 @@ class OptionError(ValueError):
         super().__init__("; ".join(map(str, problems)))
 
 
-def check(options: Mapping[str, Value]) -> list[OptionProblem]:
+def check(options: Mapping[str, object]) -> list[OptionProblem]:
     """Everything in `options` that `render` would refuse."""
     problems = []
     for name, value in options.items():
@@ -144,7 +144,7 @@ def batch_options(
     return options
 
 
-def _rule_broken(option: str, value: Value) -> str | None:
+def _rule_broken(option: str, value: object) -> str | None:
     if not _OPTION.fullmatch(option):
         return "has no name of an sbatch option: small letters, digits and dashes, the long form"
     if option in _REFUSED:

@@ -1,4 +1,4 @@
-"""The command that starts one process a node: srun's arguments and container prefixes, as lists, never as shell text."""
+"""The command that starts one process a node: srun's arguments and container prefixes, as lists."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def srun_arguments(
 
 
 def launch_prefix(*, image: str, mounts: Sequence[str] = (), gpus: bool = False) -> list[str]:
-    """What stands before Python where ranks run in an apptainer image; the environment passes through apptainer as it is.
+    """What stands before Python where ranks run in an apptainer image, which leaves the environment as it is.
 
     Raises:
         ValueError: a value cannot be an argument of one line, or a mount has a comma.

@@ -1,0 +1,344 @@
+#!/bin/bash
+# The static script of every Muster job. It takes everything from the files of the run folder and runs none of their text,
+# except job/setup.sh, which is the site's and the person's own shell code.
+#
+#   body.sh batch RUN          on the first node, by sbatch: attempt, traps, one srun for the ranks, decision, requeue
+#   body.sh node RUN VERB      in each node's step, by srun: setup, our names, then Python
+#   body.sh clean RUN          on each node after the ranks: the job's scratch folder goes
+#   body.sh local RUN          without Slurm: attempt, our names, then the agent
+#
+# Needs bash and coreutils, and Slurm's commands in `batch`. The files are named in conf/layout.py.
+set -u -o pipefail
+
+# Variables that pass the scrub always. A trailing * is a prefix. job/allow adds the site's and the person's.
+readonly PASSING='PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TERM PWD SHLVL _ HOSTNAME SLURM_CONF
+  MODULEPATH* MODULESHOME MODULES_* LMOD_* CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES'
+readonly PORT_FIRST=15000 PORT_COUNT=16000 # below Linux's ephemeral ports, away from torch's 29500
+readonly PORT_TRIES=5
+
+say() { printf 'muster: %s\n' "$*"; }
+
+fail() {
+  printf 'muster: %s\n' "$*" >&2
+  exit 1
+}
+
+# number VALUE DEFAULT: VALUE where it is a plain number. Arithmetic on anything else would evaluate it.
+number() {
+  if [[ $1 =~ ^[0-9]{1,9}$ ]]; then printf '%s' "$((10#$1))"; else printf '%s' "$2"; fi
+}
+
+declare -A settings=([requeue]=true [max_requeues]=20 [host_suffix]='' [port]=0 [scratch]=/tmp [umask]=077
+  [extensions]=default [head]='' [nodes]=0)
+
+read_settings() {
+  local line
+  while IFS= read -r line || [[ -n $line ]]; do
+    [[ $line == [a-z_]*=* ]] && settings[${line%%=*}]=${line#*=}
+  done <"$run/job/settings"
+  [[ ${settings[umask]} =~ ^0?[0-7]{3}$ ]] || fail "job/settings: umask=${settings[umask]} is not three octal digits"
+  umask "${settings[umask]}"
+}
+
+# scrub MORE...: unset every exported variable and function that neither PASSING, MORE nor job/allow names.
+scrub() {
+  local pattern name passes
+  local -a patterns
+  set -f
+  # shellcheck disable=SC2206 # split into words on purpose; -f keeps * from becoming file names
+  patterns=($PASSING "$@")
+  set +f
+  if [[ -f $run/job/allow ]]; then
+    while IFS= read -r pattern || [[ -n $pattern ]]; do
+      [[ $pattern =~ ^[A-Za-z_][A-Za-z0-9_]*\*?$ ]] && patterns+=("$pattern")
+    done <"$run/job/allow"
+  fi
+  while IFS= read -r name; do
+    passes=
+    for pattern in "${patterns[@]}"; do
+      # shellcheck disable=SC2053 # the right side is a pattern on purpose
+      [[ $name == $pattern ]] && passes=yes && break
+    done
+    [[ -n $passes ]] || unset -v "$name" 2>/dev/null
+  done < <(compgen -e)
+  while IFS= read -r name; do
+    [[ ${name##* } == module || ${name##* } == ml ]] || unset -f "${name##* }"
+  done < <(declare -Fx)
+}
+
+# job/env: NAME=VALUE lines, exported as they are.
+export_environment() {
+  local line
+  [[ -f $run/job/env ]] || return 0
+  while IFS= read -r line || [[ -n $line ]]; do
+    [[ ${line%%=*} =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] && export "${line%%=*}=${line#*=}"
+  done <"$run/job/env"
+}
+
+# A word in STOP asks the running attempt to save and end. The first word stays.
+write_stop() {
+  [[ -e $run/STOP ]] && return 0
+  printf '%s\n' "$1" >"$run/.STOP.$$" && mv -n "$run/.STOP.$$" "$run/STOP"
+  rm -f "$run/.STOP.$$"
+  say "wrote STOP: $1"
+}
+
+# begin JOB ID: the next free attempts/N becomes ours, with job.json; an old STOP ends the run or moves into the attempt.
+begin() {
+  local word=''
+  [[ -f $run/STOP ]] && IFS= read -r word <"$run/STOP"
+  case $word in
+    stopped | cancelled)
+      say "STOP says '$word': nothing is started; \`muster resume\` goes on"
+      exit 0
+      ;;
+  esac
+  mkdir -p "$run/attempts" || fail "cannot write into $run"
+  attempt=0
+  until mkdir "$run/attempts/$attempt" 2>/dev/null; do
+    [[ -d $run/attempts/$attempt ]] || fail "cannot make $run/attempts/$attempt"
+    attempt=$((attempt + 1))
+  done
+  folder=$run/attempts/$attempt
+  mkdir "$folder/logs" "$folder/failures" "$folder/agents" || fail "cannot write into $folder"
+  [[ -e $run/STOP ]] && mv "$run/STOP" "$folder/STOP.old"
+  printf '{"job": "%s", "job_id": "%s", "host": "%s", "pid": %d, "time": %(%s)T, "attempt": %d}\n' \
+    "$1" "$2" "$HOSTNAME" "$$" -1 "$attempt" >"$folder/.job.json"
+  mv "$folder/.job.json" "$folder/job.json"
+  export MUSTER_RUN=$run MUSTER_ATTEMPT=$attempt MUSTER_JOB=$1
+}
+
+# free_port FIRST: the first port from there on at which nobody on this host answers.
+free_port() {
+  local port=$1 tries
+  for ((tries = 0; tries < 100; tries++)); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    port=$((PORT_FIRST + (port + 1 - PORT_FIRST) % PORT_COUNT))
+  done
+  printf '%s' "$port"
+}
+
+# choose_port SEED: the site's own port, or one that follows from SEED.
+choose_port() {
+  local port
+  port=$(number "${settings[port]}" 0)
+  ((port > 0)) || port=$((PORT_FIRST + $1 % PORT_COUNT))
+  MUSTER_PORT=$(free_port "$port")
+  export MUSTER_PORT
+}
+
+# Node-local folders: one for the job, gone after it, and one that compiled extensions share over jobs. Folders of jobs
+# that were killed are known by the process in `owner`, which is of this node and no longer there.
+make_scratch() {
+  local base=${settings[scratch]}/muster-$UID owner old
+  (umask 077 && mkdir -p "$base") || fail "cluster.scratch: cannot make $base"
+  [[ -O $base && ! -L $base ]] || fail "cluster.scratch: $base belongs to somebody else"
+  for old in "$base"/job-*; do
+    [[ -f $old/owner ]] && IFS= read -r owner <"$old/owner" && [[ ! -d /proc/$(number "$owner" 0) ]] && rm -rf -- "$old"
+  done
+  export MUSTER_SCRATCH=$base/job-${MUSTER_JOB//[^A-Za-z0-9]/-}-$MUSTER_ATTEMPT
+  (umask 077 && mkdir -p "$MUSTER_SCRATCH") || fail "cluster.scratch: cannot make $MUSTER_SCRATCH"
+  printf '%s\n' "$$" >"$MUSTER_SCRATCH/owner"
+  mkdir -p "$MUSTER_SCRATCH/tmp" "$MUSTER_SCRATCH/triton" "$MUSTER_SCRATCH/inductor" "$base/extensions"
+  export TMPDIR=$MUSTER_SCRATCH/tmp TRITON_CACHE_DIR=$MUSTER_SCRATCH/triton TORCHINDUCTOR_CACHE_DIR=$MUSTER_SCRATCH/inductor
+  export TORCH_EXTENSIONS_DIR=$base/extensions/${settings[extensions]//[^A-Za-z0-9._-]/-}
+}
+
+remove_scratch() {
+  local folder=${settings[scratch]}/muster-$UID/job-${MUSTER_JOB//[^A-Za-z0-9]/-}-$MUSTER_ATTEMPT
+  [[ -d $folder && -O $folder ]] && rm -rf -- "$folder"
+  return 0
+}
+
+# `module` is a function of login shells; a job's shell is none.
+define_module() {
+  local script
+  declare -F module >/dev/null && return 0
+  for script in "${LMOD_PKG:-/none}/init/bash" "${MODULESHOME:-/none}/init/bash" /etc/profile.d/lmod.sh /etc/profile.d/modules.sh; do
+    # shellcheck disable=SC1090 # the site's own
+    [[ -r $script ]] && source "$script" && break
+  done
+  return 0
+}
+
+# start_python VERB: the site's setup, then Python in this process's place. Ranks see none of Slurm's variables.
+start_python() {
+  local name
+  local -a python
+  if [[ -s $run/job/setup.sh ]]; then
+    define_module
+    set +u
+    # shellcheck disable=SC1091 # the person's own
+    source "$run/job/setup.sh" || fail "job/setup.sh ended with status $?"
+    set -u
+  fi
+  while IFS= read -r name; do
+    [[ $name == SLURM_CONF ]] || unset -v "$name"
+  done < <(compgen -v SLURM_; compgen -v SBATCH_; compgen -v SRUN_)
+  mapfile -t python <"$run/job/python"
+  exec "${python[@]}" -I -u "$run/code/muster.zip" "$1" "$run"
+}
+
+# job_state: Slurm's word on this job, `unknown` where the controller does not answer.
+job_state() {
+  local line
+  line=$(timeout 10 scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null) || line=
+  [[ $line =~ \ JobState=([A-Z_]+)\  ]] && printf '%s' "${BASH_REMATCH[1]}" && return
+  printf 'unknown'
+}
+
+# A plain scancel and a preemption send the same signal; only Slurm knows which it was.
+on_term() {
+  if [[ $(job_state) == CANCELLED ]]; then write_stop cancelled; else write_stop preempted; fi
+}
+
+# run_ranks: one agent a node. srun runs in the background, since bash runs no trap while it waits for a foreground one.
+run_ranks() {
+  local pid
+  srun "${srun_arguments[@]}" --export=ALL --open-mode=append --output="${folder//%/%%}/logs/node%n-agent.log" \
+    bash "$run/job/body.sh" node "$run" agent &
+  pid=$!
+  while true; do
+    wait "$pid"
+    ranks_status=$?
+    kill -0 "$pid" 2>/dev/null || break
+  done
+  wait "$pid" 2>/dev/null # a trap may have given the status of its signal above
+  ranks_status=$?
+  ((ranks_status == 127)) && ranks_status=1
+  say "the ranks' step ended with status $ranks_status"
+}
+
+# decide: the word of train/decide.py, which runs in the ranks' environment on the first node.
+decide() {
+  decision=
+  srun "${srun_arguments[@]}" --export=ALL --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" --overlap \
+    bash "$run/job/body.sh" node "$run" decide || say "the decision ended with status $?"
+  [[ -f $folder/decision ]] && IFS= read -r decision <"$folder/decision"
+  return 0
+}
+
+clean_nodes() {
+  timeout 60 srun --export=ALL --overlap --nodes="${#hosts[@]}" --ntasks-per-node=1 \
+    bash "$run/job/body.sh" clean "$run" || say 'scratch folders may be left; the next job on the node removes them'
+}
+
+# again: back into the queue, where the budget and Slurm allow it.
+again() {
+  local state
+  if [[ ${settings[requeue]} != true ]]; then
+    say 'not requeued: cluster.requeue=false'
+    exit "$1"
+  fi
+  if ((attempt >= $(number "${settings[max_requeues]}" 20))); then
+    say "not requeued: attempt $attempt was the last of max_requeues=${settings[max_requeues]}"
+    exit 1
+  fi
+  state=$(job_state)
+  if [[ $state == CANCELLED ]]; then
+    say 'not requeued: cancelled'
+    exit 1
+  fi
+  say "requeue $job_id"
+  scontrol requeue "$job_id" || fail "scontrol requeue $job_id was refused while $state"
+  exit 0
+}
+
+batch() {
+  local try arguments
+  read_settings
+  scrub 'SLURM_*'
+  unset -v SLURM_EXPORT_ENV
+  [[ -n ${SLURM_JOB_ID:-} ]] || fail 'batch is started by sbatch'
+  job_id=$SLURM_JOB_ID
+  [[ -n ${SLURM_ARRAY_JOB_ID:-} ]] && job_id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  export_environment
+  begin "slurm:$job_id" "$job_id"
+  say "attempt $attempt of $run; more in $folder/logs/job.log"
+  exec >>"$folder/logs/job.log" 2>&1
+
+  mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+  ((${#hosts[@]} > 0)) || fail "scontrol show hostnames $SLURM_JOB_NODELIST named no node"
+  export MUSTER_NODES=${#hosts[@]} MUSTER_HOSTS="${hosts[*]}" MUSTER_HEAD=${settings[head]:-${hosts[0]}${settings[host_suffix]}}
+  choose_port "$(($(number "$SLURM_JOB_ID" 0) + attempt))"
+  mapfile -t srun_arguments <"$run/job/srun"
+
+  printf -v arguments ' %q' "${srun_arguments[@]}"
+  say "job $job_id attempt $attempt on $MUSTER_NODES nodes: $MUSTER_HOSTS"
+  say "head $MUSTER_HEAD port $MUSTER_PORT; requeue=${settings[requeue]} max_requeues=${settings[max_requeues]}"
+  say "srun$arguments"
+  say "variables: $(compgen -e | tr '\n' ' ')"
+
+  trap 'write_stop time_limit' USR1
+  trap 'on_term' TERM
+  trap 'write_stop stopped' USR2 # a poke: on a shared folder the person's own STOP may show here a minute late
+  for ((try = 0; try < PORT_TRIES; try++)); do
+    run_ranks
+    decide
+    [[ $decision == port ]] || break
+    rm -f "$folder/decision"
+    MUSTER_PORT=$(free_port "$((MUSTER_PORT + 1))")
+    say "next port $MUSTER_PORT"
+  done
+  trap '' USR1 USR2 TERM
+  clean_nodes
+
+  ((ranks_status != 0)) && ranks_status=1
+  say "decision: ${decision:-none was written, end}"
+  [[ $decision == requeue ]] && again "$ranks_status"
+  [[ -n $decision ]] || ranks_status=1
+  exit "$ranks_status"
+}
+
+node() {
+  export MUSTER_NODE_RANK=${SLURM_NODEID:-0}
+  read_settings
+  make_scratch
+  start_python "$1"
+}
+
+clean() {
+  read_settings
+  remove_scratch
+}
+
+local_run() {
+  read_settings
+  scrub WANDB_API_KEY HF_TOKEN
+  export_environment
+  begin "local:$$" "$$"
+  export MUSTER_NODES=1 MUSTER_NODE_RANK=0 MUSTER_HEAD=127.0.0.1 MUSTER_HOSTS=$HOSTNAME
+  choose_port "$$"
+  make_scratch
+  say "attempt $attempt of $run; more in $folder/logs"
+  exec >>"$folder/logs/node0-agent.log" 2>&1
+  {
+    printf 'muster: attempt %s on %s, port %s\n' "$attempt" "$HOSTNAME" "$MUSTER_PORT"
+    printf 'muster: variables: %s\n' "$(compgen -e | tr '\n' ' ')"
+  } >>"$folder/logs/job.log"
+  # The pipe closes when the agent and its ranks are gone, however they went; then their scratch folder goes.
+  # shellcheck disable=SC2034 # only held open
+  exec {alive}> >(
+    trap '' INT TERM HUP
+    exec >/dev/null 2>&1
+    cat
+    cd / && remove_scratch
+  )
+  start_python agent
+}
+
+main() {
+  local mode=${1:-}
+  run=${2:-}
+  [[ $run == /* && -d $run/job ]] || fail "usage: body.sh batch|node|clean|local RUN, the absolute path of a run folder"
+  unset -v CDPATH BASH_ENV ENV
+  case $mode in
+    batch) batch ;;
+    node) node "${3:?}" ;;
+    clean) clean ;;
+    local) local_run ;;
+    *) fail "unknown mode $mode" ;;
+  esac
+}
+
+main "$@"
