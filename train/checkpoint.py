@@ -19,7 +19,8 @@ import torch
 
 from conf.layout import RunFolder
 from conf.outcome import Cause
-from train import agreement, random_state
+from train import random_state
+from train.distributed import World
 from train.engine import Engine
 from train.manifest import (
     BadCheckpointError,
@@ -62,7 +63,7 @@ class Saved:
     error: str | None = None
 
 
-def save(engine: Engine, folder: RunFolder, step: int, state: dict[str, Any]) -> Saved:
+def save(engine: Engine, world: World, folder: RunFolder, step: int, state: dict[str, Any]) -> Saved:
     """Write `checkpoints/step-…`; a collective. `state` comes back from `load` and is JSON-like and small.
 
     A full disk, or another error of the file system, removes what was written and comes back as `Saved.error`; older
@@ -73,10 +74,10 @@ def save(engine: Engine, folder: RunFolder, step: int, state: dict[str, Any]) ->
     """
     started = time.monotonic()
     target = folder.checkpoint(step)
-    if agreement.said_by_rank_0(target.exists()):
+    if world.said_by_first(target.exists()):
         return Saved(step, 0.0, 0)
     partial = target.with_name(f".{target.name}.partial")
-    error = agreement.said_by_rank_0(_attempted(lambda: _make_folders(partial)) if agreement.rank() == 0 else None)
+    error = world.said_by_first(_attempted(lambda: _make_folders(partial)) if world.first else None)
     if error is None:
         client_state = {"muster": state, "universal_checkpoint_info": UNIVERSAL_CHECKPOINT_INFO}
         written: list[WrittenFile] = []
@@ -85,22 +86,22 @@ def save(engine: Engine, folder: RunFolder, step: int, state: dict[str, Any]) ->
             written.extend(_write_states(engine, partial, client_state))
 
         own_error = _attempted(write_own_part)
-        error = agreement.first_error(own_error)
-        all_written = agreement.gathered(written)
+        error = world.first_error(own_error)
+        all_written = world.gather(written)
         if error is None:
             manifest = _manifest(engine, step, state, all_written)
-            finish = _attempted(lambda: _put_in_place(partial, target, manifest)) if agreement.rank() == 0 else None
-            error = agreement.said_by_rank_0(finish)
+            finish = _attempted(lambda: _put_in_place(partial, target, manifest)) if world.first else None
+            error = world.said_by_first(finish)
     if error is None:
         return Saved(step, time.monotonic() - started, manifest.size)
-    if agreement.rank() == 0:
+    if world.first:
         shutil.rmtree(partial, ignore_errors=True)
     if not isinstance(error, OSError):
         raise error
     return Saved(step, time.monotonic() - started, 0, f"{error.strerror or error} ({target.name})")
 
 
-def newest_valid(folder: RunFolder, report: Callable[[str], None]) -> CheckpointInfo | None:
+def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None]) -> CheckpointInfo | None:
     """The newest checkpoint that verifies, or None where the run never saved one; a collective.
 
     Each rank reads and hashes its own part. What does not verify is quarantined, and `report` is told why on rank 0.
@@ -109,16 +110,16 @@ def newest_valid(folder: RunFolder, report: Callable[[str], None]) -> Checkpoint
     Raises:
         CheckpointError: there were checkpoints and none verifies, or the newest is of another world size.
     """
-    steps, quarantined = agreement.said_by_rank_0(_list_checkpoints(folder) if agreement.rank() == 0 else ([], 0))
+    steps, quarantined = world.said_by_first(_list_checkpoints(folder) if world.first else ([], 0))
     for step in steps:
         path = folder.checkpoint(step)
-        manifest, reason = agreement.said_by_rank_0(_checked_manifest(path) if agreement.rank() == 0 else (None, None))
+        manifest, reason = world.said_by_first(_checked_manifest(path) if world.first else (None, None))
         if manifest is not None:
-            reason = next(filter(None, agreement.gathered(_own_part_reason(path, manifest))), None)
+            reason = next(filter(None, world.gather(_own_part_reason(path, manifest, world))), None)
             if reason is None:
-                _require_same_world_size(manifest)
+                _require_same_world_size(manifest, world.size)
                 return CheckpointInfo(step, path, manifest)
-        if agreement.rank() == 0:
+        if world.first:
             kept_as = _quarantine(path)
             report(f"checkpoint of step {step} is not used: {reason}; kept as {kept_as.name}")
     if steps or quarantined:
@@ -133,17 +134,17 @@ def load(engine: Engine, info: CheckpointInfo) -> dict[str, Any]:
     """Put weights, optimizer and random states of a verified checkpoint into `engine`; returns `save`'s state."""
     allowed = frozenset(info.path / entry.name for entry in info.manifest.files)
     client_state = engine.load_states(info.path / STATES, allowed)
-    random_state.read(info.path / STATES, agreement.rank())
+    random_state.read(info.path / STATES, engine.rank)
     state: dict[str, Any] = client_state["muster"]
     return state
 
 
-def prune(folder: RunFolder, keep: int) -> list[int]:
+def prune(folder: RunFolder, world: World, keep: int) -> list[int]:
     """Remove all but the newest `keep` checkpoints; rank 0 acts, on others nothing happens.
 
     The newest whose files are all there with their length is never removed. Returns the steps removed.
     """
-    if agreement.rank() != 0:
+    if not world.first:
         return []
     steps, _ = _list_checkpoints(folder)
     whole = next((step for step in steps if _checked_manifest(folder.checkpoint(step))[0] is not None), None)
@@ -232,19 +233,19 @@ def _checked_manifest(path: Path) -> tuple[Manifest | None, str | None]:
     return manifest, None
 
 
-def _own_part_reason(path: Path, manifest: Manifest) -> str | None:
+def _own_part_reason(path: Path, manifest: Manifest, world: World) -> str | None:
     try:
-        verify_part(path, manifest, agreement.rank(), agreement.world_size())
+        verify_part(path, manifest, world.rank, world.size)
     except BadCheckpointError as error:
         return str(error)
     return None
 
 
-def _require_same_world_size(manifest: Manifest) -> None:
-    if manifest.world_size != agreement.world_size():
+def _require_same_world_size(manifest: Manifest, world_size: int) -> None:
+    if manifest.world_size != world_size:
         raise CheckpointError(
             f"the checkpoint of step {manifest.step} was written by {manifest.world_size} ranks and this attempt has "
-            f"{agreement.world_size()}; it is not yet converted between world sizes: start {manifest.world_size} ranks"
+            f"{world_size}; it is not yet converted between world sizes: start {manifest.world_size} ranks"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from torch import distributed as dist
 
 from conf.record import Device, Topology
 from train.engine import start_distributed
+
+T = TypeVar("T")
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """Longest that a rank waits for another, e.g. while rank 0 reads an export back."""
@@ -50,6 +53,27 @@ class World:
     def all_true(self, flag: bool) -> bool:
         """Whether `flag` is true on every rank; a collective."""
         return self.sum([0.0 if flag else 1.0])[0] == 0.0
+
+    def gather(self, value: T) -> list[T]:
+        """`value` of every rank, in order of ranks; a collective. It travels pickled: keep it small."""
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.control)
+        return cast("list[T]", values)
+
+    def said_by_first(self, value: T) -> T:
+        """Rank 0's `value` on every rank; a collective."""
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, src=0, group=self.control)
+        return cast("T", values[0])
+
+    def first_error(self, error: Exception | None) -> Exception | None:
+        """The error of the lowest rank that has one, on every rank; a collective.
+
+        An OSError comes as it is; another, which may not survive the way, as a RuntimeError with its words.
+        """
+        if error is not None and not isinstance(error, OSError):
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return next((found for found in self.gather(error) if found is not None), None)
 
 
 def join(topology: Topology, deterministic: bool = False) -> World:
