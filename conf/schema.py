@@ -392,7 +392,9 @@ class ClusterConfig:
 class RunConfig:
     """A whole run."""
 
-    name: str = key("run", "What you call the run; its id is the name and 8 hex digits of its content.")
+    name: Optional[str] = key(
+        None, "What you call the run; its id is the name and 8 hex digits of its content. Null: made of model, task and method."
+    )
     run_root: str = key("./runs", "Folder in which run folders are made; shared by all nodes.")
     access: Access = key(Access.private, "`private`: only you read the run folder; `group`: your group too.")
     model: ModelConfig = key(ModelConfig, "Which model.")
