@@ -21,7 +21,6 @@ import numpy as np
 from train.data.order import documents_of_step
 
 BIN = Path(sys.executable).parent
-WORDS = 2000
 SEED = 42
 
 
@@ -40,7 +39,29 @@ class Case:
     uneven: bool = False
     hidden_size: int = 256
     layers: int = 4
+    heads: int = 8
+    vocabulary: int = 2000
     learning_rate: float = 1e-4
+    gradient_checkpointing: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights on disk, in torch's spelling."""
+        return "bfloat16" if self.precision == "bf16" else "float32"
+
+    @property
+    def shape(self) -> dict[str, int | str]:
+        """The model's config.json."""
+        return {
+            "model_type": "llama",
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.hidden_size * 3,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": max(1, self.heads // 4),
+            "max_position_embeddings": self.max_length,
+        }
 
 
 @dataclass(frozen=True)
@@ -67,25 +88,13 @@ def make(folder: Path, case: Case) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 
-    words = ["<pad>", "<eos>", *(f"w{n}" for n in range(WORDS))]
+    words = ["<pad>", "<eos>", *(f"w{n}" for n in range(case.vocabulary - 2))]
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
     set_seed(SEED)
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=len(words),
-        hidden_size=case.hidden_size,
-        intermediate_size=case.hidden_size * 3,
-        num_hidden_layers=case.layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=case.max_length,
-        eos_token_id=1,
-        pad_token_id=0,
-        bos_token_id=None,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    config = AutoConfig.for_model(**case.shape, eos_token_id=1, pad_token_id=0, bos_token_id=None)
+    AutoModelForCausalLM.from_config(config, dtype=case.dtype).save_pretrained(folder / "model")
     fast.save_pretrained(folder / "model")
 
     numbers = np.random.default_rng(SEED)
@@ -126,6 +135,7 @@ def overrides(folder: Path, case: Case, *more: str) -> list[str]:
         f"train.global_batch_size={case.global_batch_size}",
         f"train.per_device_train_batch_size={case.micro_batch_size}",
         f"train.precision={case.precision}",
+        f"train.gradient_checkpointing={str(case.gradient_checkpointing).lower()}",
         f"train.seed={SEED}",
         "train.eval_strategy=no",
         "checkpoint.save_steps=0",

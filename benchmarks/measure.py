@@ -51,14 +51,21 @@ class Report:
     def lines(self) -> list[str]:
         """The table as Markdown."""
         unit = self.comparison.unit
-        rows = [f"## {self.title}", "", f"| what | median {unit} | lowest–highest | ours / it | target |", "|---|---|---|---|---|"]
+        rows = [
+            f"## {self.title}",
+            "",
+            f"| what | median {unit} | lowest–highest | ours / it | target |",
+            "|---|---|---|---|---|",
+        ]
         for name, values in self.comparison.figures.items():
             ratio = ""
             if name != self.ours:
                 low, middle, high = self.comparison.ratio(self.ours, name)
                 ratio = f"{middle:.2f} ({low:.2f}–{high:.2f})"
             spread = f"{min(values):.3g}–{max(values):.3g}"
-            rows.append(f"| {name} | {statistics.median(values):.3g} | {spread} | {ratio} | {self.targets.get(name, '')} |")
+            rows.append(
+                f"| {name} | {statistics.median(values):.3g} | {spread} | {ratio} | {self.targets.get(name, '')} |"
+            )
         rows += ["", *(f"- {key}: {value}" for key, value in self.notes.items())]
         return rows
 

@@ -22,9 +22,9 @@ def main(runs: int) -> None:
             {
                 "muster run, packing=exact": lambda: muster(folder, case, "tracking=none").step_s,
                 "bare DeepSpeed script, padded": lambda: peer(folder, case, "bare_deepspeed").step_s,
-                "bare DeepSpeed script, HF flattening": lambda: peer(
-                    folder, case, "bare_deepspeed", "--layout=flattening"
-                ).step_s,
+                "bare DeepSpeed script, HF flattening": lambda: (
+                    peer(folder, case, "bare_deepspeed", "--layout=flattening").step_s
+                ),
             },
             runs,
         )

@@ -83,7 +83,9 @@ def main() -> None:
         total = torch.zeros((), device=engine.device)
         starts = range(0, len(mine), micro)
         for start in starts:
-            batch = {k: v.to(engine.device) for k, v in micro_batch(mine[start : start + micro], arguments.layout).items()}
+            batch = {
+                k: v.to(engine.device) for k, v in micro_batch(mine[start : start + micro], arguments.layout).items()
+            }
             labels = batch.pop("labels")
             logits = engine(**batch, use_cache=False).logits
             loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")

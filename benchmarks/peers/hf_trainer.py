@@ -61,12 +61,13 @@ def main() -> None:
         learning_rate=settings["learning_rate"],
         lr_scheduler_type="constant",
         bf16=bf16,
+        gradient_checkpointing=settings["gradient_checkpointing"],
         use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
         report_to=[],
         logging_steps=1,
         disable_tqdm=True,
-        deepspeed={
+        deepspeed={  # the defaults that DeepSpeed's and transformers' guides give
             "train_micro_batch_size_per_gpu": "auto",
             "gradient_accumulation_steps": "auto",
             "gradient_clipping": "auto",
