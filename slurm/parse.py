@@ -1,0 +1,188 @@
+"""Output of Slurm's commands as values: fixed `-o` fields with a separator that no value of ours can hold.
+
+`--json` is not used, since its schema changes between versions.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from slurm import duration, states
+
+SEPARATOR = "\x1f"
+QUEUE_FIELDS = ("%A", "%i", "%T", "%r", "%P", "%D", "%N", "%M", "%L", "%S", "%o", "%j")
+PARTITION_FIELDS = ("%P", "%a", "%l", "%D", "%s", "%c", "%m", "%G")
+ACCOUNT_FIELDS = ("JobIDRaw", "State", "ExitCode", "Elapsed", "NodeList")
+
+_SUBMITTED = re.compile(r"^(?:Submitted batch job )?(\d+)(?:;\S*)?$", re.MULTILINE)
+_ESTIMATE = re.compile(
+    r"Job (\d+) to start at (\S+) (?:a )?using (\d+) processors on (?:nodes )?(\S+)(?: in partition (\S+))?"
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that Slurm still has. Times as Slurm writes them; `command` is the path of the script."""
+
+    id: int
+    name: str = ""
+    state: str = "PENDING"
+    reason: str = "None"
+    array_id: str = ""
+    partition: str = ""
+    nodes: int = 0
+    node_list: str = ""
+    used: str = ""
+    left: str = ""
+    start: str = ""
+    command: str = ""
+
+    @property
+    def is_pending(self) -> bool:
+        return states.is_pending(self.state)
+
+    @property
+    def explanation(self) -> str:
+        """Why it waits, in plain words; empty where it does not wait."""
+        return states.explain_reason(self.reason) if self.is_pending else ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `sbatch --test-only` says: when and where the job would start."""
+
+    start: str
+    processors: int
+    nodes: str
+    partition: str
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition; limits are None where it has none, resources those of its smallest node."""
+
+    name: str
+    default: bool
+    up: bool
+    nodes: int
+    max_nodes: int | None
+    time_limit_s: int | None
+    cpus_per_node: int
+    mem_mib_per_node: int
+    gres: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the accounting database says of a job."""
+
+    id: int
+    state: str
+    exit_code: str
+    elapsed: str
+    node_list: str
+
+    @property
+    def explanation(self) -> str:
+        return states.explain_final(self.state)
+
+
+def submitted_id(output: str) -> int | None:
+    """The job id in sbatch's answer, with or without --parsable."""
+    found = _SUBMITTED.search(output.strip())
+    return int(found[1]) if found else None
+
+
+def estimate(output: str) -> Estimate | None:
+    """The estimate in the answer of `sbatch --test-only`."""
+    found = _ESTIMATE.search(output)
+    return Estimate(found[2], int(found[3]), found[4], found[5] or "") if found else None
+
+
+def queue(output: str) -> list[Job]:
+    """The jobs in squeue's output with `QUEUE_FIELDS`; lines of another shape are left out."""
+    jobs = []
+    for line in output.splitlines():
+        fields = line.split(SEPARATOR)
+        if len(fields) != len(QUEUE_FIELDS) or not fields[0].isdigit():
+            continue
+        number, array_id, state, reason, partition, nodes, node_list, used, left, start, command, name = fields
+        job = Job(
+            id=int(number),
+            name=name,
+            state=state,
+            reason=reason,
+            array_id=array_id,
+            partition=partition,
+            nodes=int(nodes) if nodes.isdigit() else 0,
+            node_list=node_list,
+            used=used,
+            left=left,
+            start=start,
+            command=command,
+        )
+        jobs.append(job)
+    return jobs
+
+
+def partitions(output: str) -> list[Partition]:
+    """The partitions in sinfo's output with `PARTITION_FIELDS`; lines of one partition are put together."""
+    found: dict[str, Partition] = {}
+    for line in output.splitlines():
+        fields = line.split(SEPARATOR)
+        if len(fields) != len(PARTITION_FIELDS):
+            continue
+        marked, available, limit, nodes, sizes, cpus, memory, gres = fields
+        name = marked.rstrip("*")
+        largest = sizes.rpartition("-")[2]
+        part = Partition(
+            name=name,
+            default=marked.endswith("*"),
+            up=available.startswith("up"),
+            nodes=int(nodes),
+            max_nodes=int(largest) if largest.isdigit() else None,
+            time_limit_s=_limit(limit),
+            cpus_per_node=int(cpus.rstrip("+")),
+            mem_mib_per_node=int(memory.rstrip("+")),
+            gres="" if gres == "(null)" else gres,
+        )
+        found[name] = _joined(found[name], part) if name in found else part
+    return list(found.values())
+
+
+def accounts(output: str) -> list[Account]:
+    """The jobs in sacct's output with `ACCOUNT_FIELDS`, steps left out."""
+    lines = (line.split("|") for line in output.splitlines())
+    return [
+        Account(int(fields[0]), *fields[1:])
+        for fields in lines
+        if len(fields) == len(ACCOUNT_FIELDS) and fields[0].isdigit()
+    ]
+
+
+def setting(output: str, name: str) -> str | None:
+    """A value in the output of `scontrol show config`."""
+    found = re.search(rf"^{re.escape(name)}\s*= (.*)$", output, re.MULTILINE)
+    return found[1].strip() if found else None
+
+
+def _limit(text: str) -> int | None:
+    try:
+        return duration.seconds(text)
+    except ValueError:
+        return None
+
+
+def _joined(one: Partition, other: Partition) -> Partition:
+    return Partition(
+        name=one.name,
+        default=one.default,
+        up=one.up,
+        nodes=one.nodes + other.nodes,
+        max_nodes=one.max_nodes,
+        time_limit_s=one.time_limit_s,
+        cpus_per_node=min(one.cpus_per_node, other.cpus_per_node),
+        mem_mib_per_node=min(one.mem_mib_per_node, other.mem_mib_per_node),
+        gres=",".join(sorted({gres for gres in (one.gres, other.gres) if gres})),
+    )
