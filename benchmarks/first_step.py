@@ -25,7 +25,5 @@ def main(runs: int) -> None:
             runs,
         )
     targets = {"HF Trainer": "≤ 0.6", "bare DeepSpeed script": "≤ 0.8"}
-    notes = {
-        "included": "Muster's plan, run folder, data step (from the cache) and rehearsal; the peers start in torchrun"
-    }
+    notes = {"included": "Muster's plan, run folder, data step (cached) and rehearsal; the peers start in torchrun"}
     Report("first_step", TITLE, comparison, "muster run", targets, notes).write()

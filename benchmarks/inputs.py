@@ -1,8 +1,8 @@
 """The same model, documents and order for Muster and its peers, and one run of each.
 
-A folder holds `model/` (a random llama of a given shape, with a tokenizer of one token a word), `train.jsonl` (what
-Muster reads), and `documents.npz` with `settings.json` (what the peers read: token ids, target masks, and which documents
-each step takes).
+A folder holds `model/` (a random llama of a given shape, with a tokenizer of one token a word), `train.jsonl`, which
+Muster reads, and `documents.npz` with `settings.json`, which the peers read: token ids, target masks, and the documents
+of each step.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any
 import deepspeed
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
@@ -88,7 +88,7 @@ def main() -> None:
             }
             labels = batch.pop("labels")
             logits = engine(**batch, use_cache=False).logits
-            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+            loss = cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
             engine.set_gradient_accumulation_boundary(start == starts[-1])
             engine.backward(loss * world / targets, scale_wrt_gas=False)
             engine.step()
