@@ -1,7 +1,7 @@
 """Where configuration files lie: Muster's own, the site's, the person's, and the folder of `--config-dir`.
 
-A layer is a folder with groups (`cluster/mysite.yaml`). A later layer hides files of the same name in earlier ones. Beside
-groups, `site.yaml` of the site may set any key and lock keys; `defaults.yaml` of the person, or in the folder of
+A layer is a folder with groups (`cluster/mysite.yaml`). A later layer hides files of the same name in earlier ones.
+Beside groups, `site.yaml` of the site may set any key and lock keys; `defaults.yaml` of the person, or in the folder of
 `--config-dir`, may set any key. This module is the one reader of `$MUSTER_SITE`. It does not know Hydra.
 """
 

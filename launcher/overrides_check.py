@@ -1,4 +1,4 @@
-"""Overrides of a command line against the schema and the groups: all problems, and the overrides as Hydra takes them."""
+"""Overrides of a command line against schema and groups: all problems, and the overrides as Hydra takes them."""
 
 from __future__ import annotations
 

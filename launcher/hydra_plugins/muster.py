@@ -1,7 +1,7 @@
-"""Muster's plugins for Hydra: a launcher that hands each point of a sweep over, a sweeper that writes nothing, a search path.
+"""Muster's plugins for Hydra: a launcher that hands over each point of a sweep, a sweeper that writes nothing, a path.
 
-Hydra loads this file in every Hydra application of an environment, so it imports nothing of Muster and does nothing where
-Muster has not asked for it.
+Hydra loads this file in every Hydra application of an environment, so it imports nothing of Muster and does nothing
+where Muster has not asked for it.
 """
 
 from __future__ import annotations
