@@ -22,7 +22,9 @@ from conf.record import Batch
 from conf.schema import Packing, RunConfig
 from train.data import order, packing
 from train.data.documents import Document, Documents, LongArray
-from train.data.tensors import MicroBatch, packed_batch, padded_batch
+from train.data.tensors import IGNORED, MicroBatch, packed_batch, padded_batch
+
+__all__ = ["IGNORED", "Loader", "MicroBatch", "Step"]
 
 READ_AHEAD = 2
 """Steps prepared before they are asked for."""

@@ -1,0 +1,197 @@
+"""What a row means: the roles of its columns, and the text of a document with the parts that are targets.
+
+Formats: `prompt` (prompt with response or completion), `alpaca` (instruction, input, output), `messages` (OpenAI's
+messages, ShareGPT's conversations too) and `text`. With a chat template all but `text` go through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from conf.schema import DataConfig, DataFormat
+from train.data.sources import DataError
+
+DEFAULT_PROMPT_TEMPLATE = "{prompt}\n"
+
+COLUMNS: dict[DataFormat, dict[str, tuple[str, ...]]] = {
+    DataFormat.messages: {"messages": ("messages", "conversations")},
+    DataFormat.alpaca: {"instruction": ("instruction",), "input": ("input",), "output": ("output",)},
+    DataFormat.prompt: {"prompt": ("prompt",), "response": ("response", "completion")},
+    DataFormat.text: {"text": ("text",)},
+}
+"""Roles of each format, and the names that a role's column has by itself. Formats are tried in this order."""
+
+OPTIONAL = frozenset({"input"})
+
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
+
+Segment = tuple[str, bool]
+"""A piece of text, and whether it is a target."""
+
+Render = Callable[[list[dict[str, Any]], bool], str]
+"""Messages and whether to open the assistant's next turn → text, by a chat template."""
+
+
+class RowError(Exception):
+    """A row cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How rows are read: the format and the column of each role."""
+
+    format: DataFormat
+    columns: Mapping[str, str]
+
+
+def shape_of(first: Mapping[str, Any], config: DataConfig, place: str) -> Shape:
+    """The format and columns of the data, judged by its first row.
+
+    Raises:
+        DataError: no format fits, or a column that was named is not there.
+    """
+    for role, column in config.columns.items():
+        if column not in first:
+            raise DataError(f"{place}: no column {column!r} (data.columns.{role}); there are {', '.join(first)}")
+    formats = [config.format] if config.format is not DataFormat.auto else list(COLUMNS)
+    for candidate in formats:
+        columns = _columns(candidate, first, config)
+        if all(role in columns for role in COLUMNS[candidate] if role not in OPTIONAL):
+            return Shape(candidate, columns)
+    wanted = "; ".join(f"{kind.value}: {', '.join(COLUMNS[kind])}" for kind in formats)
+    raise DataError(
+        f"{place}: columns {', '.join(first)} do not make a known format ({wanted}); "
+        "give data.columns.<role>=<column> or data.format"
+    )
+
+
+def _columns(candidate: DataFormat, first: Mapping[str, Any], config: DataConfig) -> dict[str, str]:
+    columns = {}
+    for role, names in COLUMNS[candidate].items():
+        named = [config.columns[alias] for alias in (role, *names) if alias in config.columns]
+        column = next((name for name in (*named, *names) if name in first), None)
+        if column is not None:
+            columns[role] = column
+    return columns
+
+
+def segments(row: Mapping[str, Any], shape: Shape, config: DataConfig, render: Render | None) -> list[Segment]:
+    """The text of a row's document, in pieces that are targets or not; the end token is not in it.
+
+    Args:
+        render: the chat template, or None where there is none.
+
+    Raises:
+        RowError: the row lacks something, or has it in a wrong type.
+        DataError: the format needs a chat template, or the template cannot tell the turns apart.
+    """
+    if shape.format is DataFormat.text:
+        return [(_text(row, shape, "text"), True)]
+    every = not config.completion_only_loss
+    if shape.format is DataFormat.messages:
+        if render is None:
+            raise DataError("messages need a chat template: the tokenizer has none, give data.chat_template")
+        return [(text, target or every) for text, target in turns(_messages(row, shape), render)]
+    prompt, response = _prompt_and_response(row, shape)
+    if render is not None:
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        return [(text, target or every) for text, target in turns(messages, render)]
+    template = config.prompt_template or DEFAULT_PROMPT_TEMPLATE
+    return [(template.replace("{prompt}", prompt), every), (response, True)]
+
+
+def _prompt_and_response(row: Mapping[str, Any], shape: Shape) -> tuple[str, str]:
+    if shape.format is DataFormat.prompt:
+        return _text(row, shape, "prompt"), _text(row, shape, "response")
+    instruction = _text(row, shape, "instruction")
+    given = row.get(shape.columns["input"]) if "input" in shape.columns else None
+    if given is not None and not isinstance(given, str):
+        raise RowError(f"column {shape.columns['input']!r} is {type(given).__name__}, text is expected")
+    return f"{instruction}\n\n{given}" if given else instruction, _text(row, shape, "output")
+
+
+def _text(row: Mapping[str, Any], shape: Shape, role: str) -> str:
+    column = shape.columns[role]
+    if column not in row:
+        raise RowError(f"no column {column!r}")
+    value = row[column]
+    if not isinstance(value, str):
+        raise RowError(f"column {column!r} is {type(value).__name__}, text is expected")
+    if not value.strip():
+        raise RowError(f"column {column!r} is empty")
+    return value
+
+
+def _messages(row: Mapping[str, Any], shape: Shape) -> list[dict[str, Any]]:
+    column = shape.columns["messages"]
+    if column not in row:
+        raise RowError(f"no column {column!r}")
+    value = row[column]
+    if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
+        raise RowError(f"column {column!r} is not a list of messages")
+    messages = [_message(turn, number, column) for number, turn in enumerate(value, 1)]
+    if not any(message["role"] == "assistant" for message in messages):
+        raise RowError(f"column {column!r} has no assistant's turn")
+    return messages
+
+
+def _message(turn: dict[str, Any], number: int, column: str) -> dict[str, Any]:
+    if "from" in turn and "value" in turn:
+        turn = {"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]}
+    role, content = turn.get("role"), turn.get("content")
+    if not isinstance(role, str):
+        raise RowError(f"message {number} of column {column!r} has no role")
+    if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
+        raise RowError(f"message {number} of column {column!r}: content is {type(content).__name__}, text is expected")
+    if role == "assistant" and not turn.get("tool_calls") and not (content or "").strip():
+        raise RowError(f"message {number} of column {column!r} is an empty assistant's turn")
+    # Columnar files give every message the keys of all messages, with null where a message has none.
+    return {name: value for name, value in turn.items() if value is not None or name == "content"}
+
+
+def turns(messages: list[dict[str, Any]], render: Render) -> list[Segment]:
+    """A conversation as its template renders it, cut where assistant's turns begin and end; those are the targets.
+
+    A turn begins where the template, given what came before and asked for an answer, stops; it ends where the
+    conversation that ends with it does, or, for templates that render a turn differently once others follow (such as
+    those that drop the reasoning of earlier turns), as far after its content.
+
+    Raises:
+        DataError: the template does not render what came before as the beginning of the whole.
+    """
+    whole = render(messages, False)
+    pieces: list[Segment] = []
+    at = 0
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before, until = render(messages[:number], True), render(messages[: number + 1], False)
+        if not whole.startswith(before) or len(before) < at:
+            raise DataError(_broken(number, "what comes before it is rendered differently once it is there"))
+        end = len(until) if whole.startswith(until) else _end(whole, len(before), until, message.get("content"))
+        if end is None or end <= len(before):
+            raise DataError(_broken(number, "its end cannot be found"))
+        pieces += [(whole[at : len(before)], False), (whole[len(before) : end], True)]
+        at = end
+    # What a template writes after the last turn (a newline, say) is never asked of a model.
+    pieces.append((whole[at:], False))
+    return [piece for piece in pieces if piece[0]]
+
+
+def _end(whole: str, start: int, until: str, content: str | None) -> int | None:
+    """End of a turn whose text is `content` and then what `until` has after its last occurrence."""
+    text = (content or "").strip()
+    if not text or text not in until:
+        return None
+    tail = until[until.rindex(text) + len(text) :]
+    found = whole.find(text + tail, start)
+    return None if found < 0 else found + len(text + tail)
+
+
+def _broken(number: int, reason: str) -> str:
+    return (
+        f"the chat template cannot be used for training on assistant's turns: message {number + 1}, {reason}; "
+        "give data.chat_template, or data.completion_only_loss=false with rows of plain text"
+    )
