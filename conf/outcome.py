@@ -111,9 +111,15 @@ class Outcome:
     export_verified: Optional[bool] = None
 
 
+def write_record(path: Path, record: Outcome | Failure | AgentReport) -> None:
+    """Write a record atomically, as readable as its folder (0700 gives 0600)."""
+    mode = path.parent.stat().st_mode & 0o666
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n", mode)
+
+
 def write_outcome(path: Path, outcome: Outcome) -> None:
-    """Write `outcome.json` (or any other record of this module) atomically."""
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(outcome), indent=2) + b"\n")
+    """Write `outcome.json` atomically."""
+    write_record(path, outcome)
 
 
 def read_outcome(path: Path) -> Optional[Outcome]:
@@ -122,3 +128,12 @@ def read_outcome(path: Path) -> Optional[Outcome]:
         return msgspec.json.decode(path.read_bytes(), type=Outcome)
     except FileNotFoundError:
         return None
+
+
+def read_stop(path: Path) -> Optional[StopReason]:
+    """The word in `STOP`, or None where there is none; a word we do not know counts as `stopped`."""
+    try:
+        word = path.read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    return next((reason for reason in StopReason if reason.value == word), StopReason.stopped)
