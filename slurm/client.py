@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from slurm import parse
-from slurm.commands import Answer, SlurmError, SlurmMissing, pauses, run_once, run_patiently
+from slurm.commands import Answer, SlurmError, SlurmMissingError, pauses, run_once, run_patiently
 from slurm.parse import Account, Estimate, Job, Partition
 from slurm.queue_cache import QueueCache
 from slurm.refusals import culprit
 
-__all__ = ["Account", "Client", "Estimate", "Job", "Partition", "SlurmError", "SlurmMissing", "culprit"]
+__all__ = ["Account", "Client", "Estimate", "Job", "Partition", "SlurmError", "SlurmMissingError", "culprit"]
 
 PATIENCE_S = 60.0
 

@@ -1,4 +1,4 @@
-"""Running one of Slurm's commands: an argument list, a clean environment, a time limit, patience with the controller."""
+"""Running one of Slurm's commands: argument list, clean environment, time limit, patience."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SlurmError(Exception):
         return any(words in self.stderr for words in AWAY)
 
 
-class SlurmMissing(SlurmError):
+class SlurmMissingError(SlurmError):
     """The command is not installed here."""
 
 
@@ -71,7 +71,7 @@ def run_once(argv: Sequence[str], slurm_conf: str | None, timeout_s: float = TIM
     """Run `argv`.
 
     Raises:
-        SlurmMissing: it is not installed.
+        SlurmMissingError: it is not installed.
         SlurmError: it failed or took longer than `timeout_s`.
     """
     variables = environment(slurm_conf)
@@ -89,7 +89,7 @@ def run_once(argv: Sequence[str], slurm_conf: str | None, timeout_s: float = TIM
             timeout=timeout_s,
         )
     except FileNotFoundError as error:
-        raise SlurmMissing(argv, f"{argv[0]} is not installed on this machine") from error
+        raise SlurmMissingError(argv, f"{argv[0]} is not installed on this machine") from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(argv, f"{argv[0]}: Socket timed out after {timeout_s:.0f} s") from error
     if done.returncode != 0:
