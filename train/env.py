@@ -30,7 +30,7 @@ RANK_NAMES = {
 }
 
 
-class MissingEnvironment(Exception):
+class MissingEnvironmentError(Exception):
     """Variables that are missing or not numbers, all of them at once."""
 
 
@@ -76,7 +76,7 @@ def read_node_env(environ: Mapping[str, str]) -> NodeEnv:
     """Our variables.
 
     Raises:
-        MissingEnvironment: names every variable that is missing or not a number, and what it is for.
+        MissingEnvironmentError: names every variable that is missing or not a number, and what it is for.
     """
     _require(environ, NODE_NAMES, numbers=("MUSTER_ATTEMPT", "MUSTER_NODES", "MUSTER_NODE_RANK", "MUSTER_PORT"))
     return NodeEnv(
@@ -102,7 +102,7 @@ def read_rank_env(environ: Mapping[str, str]) -> RankEnv:
     """torch's variables of a rank.
 
     Raises:
-        MissingEnvironment: names every variable that is missing or not a number.
+        MissingEnvironmentError: names every variable that is missing or not a number.
     """
     numbers = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_PORT")
     _require(environ, RANK_NAMES, numbers=numbers)
@@ -125,4 +125,4 @@ def _require(environ: Mapping[str, str], names: Mapping[str, str], numbers: tupl
         if environ.get(name) and not environ[name].isdigit()
     ]
     if problems:
-        raise MissingEnvironment("; ".join(problems))
+        raise MissingEnvironmentError("; ".join(problems))

@@ -1,0 +1,242 @@
+"""A node's agent: prepares or waits for the data, starts the node's ranks, watches them, and says how they ended.
+
+    environment → data step (node 0) beside the imports → port → meeting → ranks → report → decision (local runs)
+
+Meaning travels in files: ranks and agents write why they failed, `train.decide` reads it. The exit status only says
+whether every rank of this node ended well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from conf.files import write_atomically
+from conf.layout import Attempt, RunFolder
+from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason
+from conf.record import Device, Plan
+from conf.schema import Access
+from train.causes import TERMINATED
+from train.env import NodeEnv
+from train.last_words import print_failures
+from train.metrics import Journal
+from train.start import Program, Start, choose_start, make_entrypoint, preload, set_environment
+from train.watch import count_memory_kills, describe_failure, speak_for_the_silent, write_report
+
+if TYPE_CHECKING:
+    from train.meeting import Meeting
+
+MEET_S = 600.0
+"""Longest that an agent waits for the others once the data is there; imports on a cold file system are slow."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+class UnfitNodeError(Exception):
+    """The job is not what the plan was made for."""
+
+    cause = Cause.config
+
+
+@dataclass
+class Ending:
+    """How it went on this node so far."""
+
+    start: str = "none"
+    exits: list[RankExit] = field(default_factory=list)
+    succeeded: bool = False
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """This node's part in one attempt of a run."""
+
+    folder: RunFolder
+    plan: Plan
+    environment: NodeEnv
+    data_argv: list[str]
+    program: Program
+
+    @property
+    def attempt(self) -> Attempt:
+        return self.folder.attempt(self.environment.attempt)
+
+    @property
+    def hosts(self) -> list[str]:
+        """A name for every node, made up where the job script knows none."""
+        known = list(self.environment.hosts)
+        return known if len(known) == self.environment.nodes else [f"node{i}" for i in range(self.environment.nodes)]
+
+
+def run_agent(node: Node) -> bool:
+    """Do this node's part; whether it ended well (or stopped before its ranks were started)."""
+    os.umask(0o077 if node.plan.config.access is Access.private else 0o027)
+    set_environment(os.environ, node.plan, node.environment.scratch)
+    _handle_signals(node.folder)
+    started = time.time()
+    memory_kills = count_memory_kills()
+    ending = _follow(node)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    speak_for_the_silent(
+        node.attempt, node.environment.node, ending.exits, out_of_memory=count_memory_kills() > memory_kills
+    )
+    report = AgentReport(
+        node=node.environment.node,
+        host=socket.gethostname(),
+        started=started,
+        ended=time.time(),
+        start=ending.start,
+        exits=ending.exits,
+        failure=ending.failure,
+    )
+    write_report(node.attempt, report)
+    if not ending.succeeded:
+        print_failures(node.attempt, report)
+    return ending.succeeded
+
+
+def _follow(node: Node) -> Ending:
+    """From the data step to the end of the ranks; what goes wrong with the agent itself is in the ending."""
+    from train.data_step import DataStepError, StopAskedError, publish
+
+    ending = Ending()
+    try:
+        _check_topology(node)
+        _prepare_and_run(node, ending)
+    except StopAskedError:
+        print("muster: stop asked for before the ranks were started", flush=True)
+        ending.succeeded = True
+    except DataStepError as error:
+        ending.failure = error.failure
+    except Terminated:
+        ending.failure = _terminated(node)
+    except Exception as error:
+        ending.failure = describe_failure(error, -1, node.environment.node)
+    if node.environment.is_head and not node.attempt.data_ready.exists():
+        said = ending.failure.message if ending.failure else ""
+        publish(node.attempt.data_ready, **({"error": said} if said else {"stop": True}))
+    return ending
+
+
+def _prepare_and_run(node: Node, ending: Ending) -> None:
+    from train.data_step import DataStep, publish, wait_for_marker
+
+    environment = node.environment
+    with ExitStack() as stack:
+        step = stack.enter_context(DataStep(node.data_argv, node.folder, node.attempt)) if environment.is_head else None
+        preload(node.plan)
+        _check_gpus(node.plan)
+        start = choose_start(node.plan)
+        ending.start = start.mode
+        if step is not None:
+            step.wait()
+    from train.meeting import Meeting, listen
+
+    if environment.is_head:
+        listener = listen(environment.port)
+        port = int(listener.getsockname()[1])
+        publish(node.attempt.data_ready, port=port)
+        _say_started(node, start, port)
+    else:
+        listener = None
+        port = wait_for_marker(node.attempt, node.hosts[0])
+    meeting = Meeting(environment.head, port, environment.node, node.hosts, MEET_S, listener)
+    _run_ranks(node, start, meeting, port, ending)
+
+
+def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: Ending) -> None:
+    from train.elastic import TerminatedRanksError, make_agent, run_to_end
+
+    node.attempt.logs.mkdir(parents=True, exist_ok=True)
+    entrypoint = make_entrypoint(start, node.program, node.folder, node.environment.attempt)
+    agent = make_agent(
+        entrypoint,
+        ranks=node.plan.topology.ranks_per_node,
+        meeting=meeting,
+        head=node.environment.head,
+        port=port,
+        scratch=node.environment.scratch,
+    )
+    try:
+        ending.succeeded = run_to_end(agent)
+    except TerminatedRanksError as error:
+        raise Terminated from error
+    finally:
+        if agent.watch is not None:
+            ending.exits = agent.watch.exits(ending.succeeded)
+        if not ending.succeeded:
+            meeting.leave(succeeded=False)
+
+
+def _check_topology(node: Node) -> None:
+    world_size = node.environment.nodes * node.plan.topology.ranks_per_node
+    if world_size not in node.plan.layouts:
+        known = ", ".join(str(size) for size in sorted(node.plan.layouts))
+        raise UnfitNodeError(
+            f"{node.environment.nodes} nodes × {node.plan.topology.ranks_per_node} ranks are {world_size} ranks; "
+            f"the plan is for {known}"
+        )
+
+
+def _check_gpus(plan: Plan) -> None:
+    if plan.topology.device is not Device.gpu:
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < plan.topology.ranks_per_node:
+        raise UnfitNodeError(
+            f"{socket.gethostname()} shows {found} GPUs to torch {torch.__version__}; "
+            f"the plan wants {plan.topology.ranks_per_node} ranks a node, one GPU each"
+        )
+
+
+def _say_started(node: Node, start: Start, port: int) -> None:
+    Journal(node.folder, node.environment.attempt).event(
+        "attempt_started",
+        nodes=node.environment.nodes,
+        world_size=node.environment.nodes * node.plan.topology.ranks_per_node,
+        start=start.mode,
+        reason=start.reason,
+        hosts=node.hosts,
+        port=port,
+        job=node.environment.job,
+    )
+    print(f"muster: {start.mode} ({start.reason}); {', '.join(node.hosts)} meet at port {port}", flush=True)
+
+
+def _handle_signals(folder: RunFolder) -> None:
+    """SIGTERM ends all at once. Ctrl-C on a `bash job.sh` by hand writes STOP, a second one ends all at once."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if folder.stop.exists():
+            terminate(number, frame)
+        word = f"{StopReason.stopped.value}\n".encode()
+        write_atomically(folder.stop, word, folder.path.stat().st_mode & 0o666)
+
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def _terminated(node: Node) -> Failure:
+    return Failure(
+        rank=-1,
+        node=node.environment.node,
+        host=socket.gethostname(),
+        time=time.time(),
+        cause=Cause.killed,
+        message=TERMINATED,
+        pid=os.getpid(),
+    )

@@ -1,0 +1,234 @@
+"""What comes after an attempt: the end, or the queue again. Decided here and nowhere else.
+
+`decide` is the table; the rest of the module reads the files of the attempt and writes what was decided.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from conf.files import write_atomically
+from conf.layout import RunFolder
+from conf.outcome import AgentReport, Cause, Failure, Outcome, State, StopReason, read_outcome, read_stop, write_outcome
+from train.causes import first_cause, is_termination
+from train.last_words import read_failures, read_reports
+from train.metrics import Journal
+
+MAX_WITHOUT_PROGRESS = 3
+"""Attempts in a row that may end without a newer checkpoint before the run ends."""
+
+REPEATS = frozenset(
+    {
+        Cause.config,
+        Cause.data,
+        Cause.oom,
+        Cause.cuda_oom,
+        Cause.nan,
+        Cause.import_error,
+        Cause.checkpoint,
+        Cause.disk_full,
+    }
+)
+"""Causes that another attempt would meet again: the run ends, whatever it has saved."""
+
+OUTSIDE = frozenset({Cause.killed, Cause.lost_peer, Cause.port, Cause.hang})
+"""Causes that come from the machines: worth another attempt even where nothing was saved yet."""
+
+
+class Verdict(Enum):
+    """The word for the job script."""
+
+    end = "end"
+    requeue = "requeue"
+
+
+@dataclass(frozen=True)
+class History:
+    """The nodes of this attempt, and what all attempts have saved.
+
+    `steps` has the newest checkpoint's step by attempt, for those that saved one.
+
+    Steps are compared, so an attempt that only repeats what an earlier one had saved has made no progress.
+    """
+
+    attempt: int
+    nodes: int
+    steps: Mapping[int, int]
+
+    @property
+    def newest_step(self) -> int:
+        """The newest step ever saved; 0 where none was."""
+        return max(self.steps.values(), default=0)
+
+    @property
+    def without_progress(self) -> int:
+        """Attempts in a row, this one the last, that saved nothing newer than those before them."""
+        best, streak = 0, 0
+        for attempt in range(self.attempt + 1):
+            step = self.steps.get(attempt, 0)
+            streak = 0 if step > best else streak + 1
+            best = max(best, step)
+        return streak
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the person allows (`job/settings`)."""
+
+    requeue: bool = False
+    max_requeues: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the job script does, and how the run stands."""
+
+    verdict: Verdict
+    outcome: Outcome
+
+    @property
+    def good(self) -> bool:
+        """Whether the attempt ended in order."""
+        return self.outcome.state not in (State.failed, State.cancelled)
+
+
+def decide(
+    outcome: Outcome | None,
+    stop: StopReason | None,
+    reports: Sequence[AgentReport],
+    failures: Sequence[Failure],
+    history: History,
+    settings: Settings,
+    now: float,
+) -> Decision:
+    """The decision after an attempt.
+
+    `outcome` is what rank 0 wrote in this attempt, if it came to that; `failures` are the ranks' own words.
+    """
+    if outcome is None:
+        outcome = _infer_outcome(stop, reports, failures, history, now)
+    if outcome.state in (State.time_limit, State.preempted):
+        return _again(outcome, history, settings, f"{outcome.state.value}: goes on in the queue")
+    if outcome.state is not State.failed:
+        return Decision(Verdict.end, outcome)
+    cause = outcome.failure.cause if outcome.failure else Cause.unknown
+    if cause in REPEATS:
+        return Decision(Verdict.end, outcome)
+    if history.without_progress == 0:
+        return _again(outcome, history, settings, f"{outcome.reason}; goes on from step {history.newest_step}")
+    if cause in OUTSIDE:
+        return _again(outcome, history, settings, f"{outcome.reason}; nothing new was saved, tried again")
+    return Decision(Verdict.end, outcome)
+
+
+def _again(outcome: Outcome, history: History, settings: Settings, reason: str) -> Decision:
+    """Requeue, unless a budget is used up."""
+    if not settings.requeue:
+        return Decision(Verdict.end, outcome)
+    if history.attempt >= settings.max_requeues:
+        used = f"{outcome.reason}; the budget of {settings.max_requeues} requeues is used up"
+        return Decision(Verdict.end, replace(outcome, reason=used))
+    if history.without_progress >= MAX_WITHOUT_PROGRESS:
+        stuck = f"no_progress: {history.without_progress} attempts in a row saved nothing newer; last: {outcome.reason}"
+        return Decision(Verdict.end, replace(outcome, state=State.failed, reason=stuck))
+    return Decision(Verdict.requeue, replace(outcome, reason=reason))
+
+
+def _infer_outcome(
+    stop: StopReason | None,
+    reports: Sequence[AgentReport],
+    failures: Sequence[Failure],
+    history: History,
+    now: float,
+) -> Outcome:
+    """How an attempt stands of which rank 0 wrote nothing."""
+    told = [report.failure for report in reports if report.failure is not None]
+    cause = first_cause([*failures, *told])
+    blank = Outcome(State.failed, "", history.newest_step, history.attempt, now)
+    ended_from_outside = cause is None or cause.cause in OUTSIDE
+    if stop is not None and ended_from_outside:
+        saved = f"saved up to step {history.newest_step}" if history.newest_step else "nothing was saved"
+        return replace(blank, state=State(stop.value), reason=f"{stop.value} before the ranks could save; {saved}")
+    if cause is None:
+        lost = len(reports) < history.nodes
+        who = _name_lost(reports, history.nodes) if lost else "the ranks ended without an outcome"
+        silent = Failure(-1, 0, "", now, Cause.lost_peer if lost else Cause.unknown, who)
+        return replace(blank, reason=who, failure=silent)
+    if is_termination(cause) and len(reports) < history.nodes:
+        gone = _name_lost(reports, history.nodes)
+        return replace(blank, reason=gone, failure=replace(cause, cause=Cause.lost_peer, message=gone))
+    if is_termination(cause):
+        return replace(blank, state=State.cancelled, reason="ended by SIGTERM from outside", failure=cause)
+    who = f"rank {cause.rank}" if cause.rank >= 0 else "the agent"
+    return replace(
+        blank, reason=f"{who} on {cause.host}: {cause.cause.value}: {_first_line(cause.message)}", failure=cause
+    )
+
+
+def _name_lost(reports: Sequence[AgentReport], nodes: int) -> str:
+    lost = sorted(set(range(nodes)) - {report.node for report in reports})
+    return f"the agents of nodes {', '.join(map(str, lost))} are gone without a word"
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""
+
+
+def run_decision(folder: RunFolder, attempt: int, nodes: int) -> Decision:
+    """Read what the attempt left, decide, and write `outcome.json`, the word for the job script and an event."""
+    written = read_outcome(folder.outcome)
+    own = written if written is not None and written.attempt == attempt else None
+    history = History(attempt, nodes, read_saved_steps(folder))
+    decision = decide(
+        own,
+        read_stop(folder.stop),
+        read_reports(folder.attempt(attempt)),
+        read_failures(folder.attempt(attempt)),
+        history,
+        read_settings(folder),
+        time.time(),
+    )
+    outcome = decision.outcome
+    if outcome.checkpoint is None and history.newest_step:
+        outcome = replace(outcome, checkpoint=folder.checkpoint(history.newest_step).name)
+    write_outcome(folder.outcome, outcome)
+    state = outcome.state.value
+    Journal(folder, attempt).event("attempt_ended", state=state, reason=outcome.reason, decision=decision.verdict.value)
+    word = f"{decision.verdict.value}\n".encode()
+    path = folder.attempt(attempt).decision
+    write_atomically(path, word, path.parent.stat().st_mode & 0o666)
+    print(f"muster: {decision.verdict.value}: {state}: {outcome.reason}", flush=True)
+    return Decision(decision.verdict, outcome)
+
+
+def read_saved_steps(folder: RunFolder) -> dict[int, int]:
+    """The newest checkpoint of every attempt, as its `checkpoint` events say."""
+    steps: dict[int, int] = {}
+    try:
+        lines = folder.events.read_bytes().splitlines()
+    except FileNotFoundError:
+        return steps
+    for line in lines:
+        try:
+            event = json.loads(line)
+            if event.get("event") == "checkpoint":
+                attempt = int(event["attempt"])
+                steps[attempt] = max(int(event["step"]), steps.get(attempt, 0))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # a line cut short by a kill
+    return steps
+
+
+def read_settings(folder: RunFolder) -> Settings:
+    """The budgets in `job/settings`; a run on this machine is not requeued by anybody."""
+    try:
+        lines = folder.job.settings.read_text().splitlines()
+    except FileNotFoundError:
+        return Settings()
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    budget = values.get("max_requeues", "20")
+    return Settings(values.get("requeue") == "true", int(budget) if budget.isdigit() else 20)

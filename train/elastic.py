@@ -1,0 +1,113 @@
+"""The owner of torchelastic: starts the ranks of a node with its agent and follows them to their end.
+
+Only its documented parts are used, save `_start_workers` and `_exit_barrier`, which are overridden to learn the process
+ids and to leave in a way that a signal can end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs, SignalException
+
+from train.meeting import Meeting
+from train.watch import GRACE_S, Watch
+
+MONITOR_S = 0.1
+
+
+class OwnLogs(LogsSpecs):
+    """Leaves the streams alone: ranks append to their own logs (`train.process`), both streams to one file."""
+
+    def __init__(self, scratch: Path):
+        super().__init__()
+        self._scratch = scratch
+
+    @property
+    def root_log_dir(self) -> str:
+        return str(self._scratch)
+
+    def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+        """No redirection; error files that torchelastic asks for, in the node's scratch folder."""
+        error_files = {}
+        for local_rank, environment in envs.items():
+            error_files[local_rank] = str(self._scratch / f"torchelastic-{local_rank}.json")
+            environment["TORCHELASTIC_ERROR_FILE"] = error_files[local_rank]
+        streams = dict.fromkeys(envs, "")
+        return LogsDest(stdouts=dict(streams), stderrs=dict(streams), error_files=error_files)
+
+
+class RankAgent(LocalElasticAgent):
+    """torchelastic's agent, which hands the process ids to a watch as soon as there are any."""
+
+    def __init__(self, spec: WorkerSpec, logs: LogsSpecs, meeting: Meeting, start_method: str):
+        super().__init__(spec, logs, start_method=start_method, shutdown_timeout=int(GRACE_S))
+        self._meeting = meeting
+        self.watch: Watch | None = None
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, int]:
+        pids: dict[int, int] = super()._start_workers(worker_group)
+        self.watch = Watch(pids, worker_group.workers[0].global_rank)
+        return pids
+
+    def _exit_barrier(self) -> None:
+        self._meeting.leave(succeeded=True)
+
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+        if self.watch is not None:
+            self.watch.mark_ending()
+        super()._shutdown(death_sig, min(timeout, int(GRACE_S)))
+
+
+def make_agent(
+    entrypoint: Callable[[], None] | list[str],
+    ranks: int,
+    meeting: Meeting,
+    head: str,
+    port: int,
+    scratch: Path,
+) -> RankAgent:
+    """An agent that forks `entrypoint` where it is a function and runs it where it is an argument vector."""
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
+    os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # all nodes have as many ranks: numbered without the store
+    entry: Any = entrypoint
+    arguments: tuple[str, ...] = ()
+    if isinstance(entrypoint, list):
+        entry = entrypoint[0]
+        # torchelastic substitutes ${local_rank} in arguments: a dollar of ours is doubled to stay one
+        arguments = tuple(argument.replace("$", "$$") for argument in entrypoint[1:])
+    spec = WorkerSpec(
+        role="rank",
+        local_world_size=ranks,
+        entrypoint=entry,
+        args=arguments,
+        rdzv_handler=meeting,
+        max_restarts=0,
+        monitor_interval=MONITOR_S,
+        master_addr=head,
+        master_port=port,
+    )
+    return RankAgent(spec, OwnLogs(scratch), meeting, "spawn" if isinstance(entrypoint, list) else "fork")
+
+
+class TerminatedRanksError(Exception):
+    """SIGTERM came while the ranks ran; they are down."""
+
+
+def run_to_end(agent: RankAgent) -> bool:
+    """Start the ranks and wait for them: whether all ended well.
+
+    Raises:
+        TerminatedRanksError: SIGTERM came; the ranks are down.
+        NodeLostError: another node failed; the ranks are down.
+    """
+    try:
+        return not agent.run().is_failed()
+    except SignalException as error:
+        raise TerminatedRanksError(str(error)) from error

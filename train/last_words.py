@@ -1,0 +1,74 @@
+"""What a person reads where ranks failed: the first one's error and the end of its log, then who went with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from conf.layout import Attempt
+from conf.outcome import AgentReport, Failure
+from train.causes import describe_exit, first_cause
+
+LOG_LINES = 40
+TAIL_BYTES = 64 * 1024
+
+
+def print_failures(attempt: Attempt, report: AgentReport) -> None:
+    """Print how this node's ranks ended: the cause with its traceback and log, the rest in a line each."""
+    failures = [failure for failure in read_failures(attempt) if failure.node == report.node]
+    if report.failure is not None:
+        failures.append(report.failure)
+    cause = first_cause(failures)
+    if cause is None:
+        print(f"muster: node {report.node} ({report.host}) failed without a word", flush=True)
+        return
+    who = f"rank {cause.rank}" if cause.rank >= 0 else "agent"
+    print(f"muster: {who} on {cause.host} (node {cause.node}) failed: {cause.cause.value}: {cause.message}")
+    if cause.traceback:
+        print(cause.traceback.rstrip())
+    if cause.rank >= 0:
+        log = attempt.rank_log(report.node, cause.rank)
+        print(f"muster: the end of {log}:")
+        for line in read_tail(log):
+            print(f"  {line}")
+    for rank_exit in report.exits:
+        if rank_exit.rank != cause.rank:
+            how = describe_exit(rank_exit.exit_status, rank_exit.signal)
+            print(f"muster: rank {rank_exit.rank}: {how}{' by its agent' if rank_exit.ended_by_agent else ''}")
+    print(end="", flush=True)
+
+
+def read_failures(attempt: Attempt) -> list[Failure]:
+    """What ranks, data step and agents wrote; a file that cannot be read is left out."""
+    found = []
+    for path in sorted(attempt.failures.glob("*.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=Failure))
+        except (OSError, msgspec.DecodeError):
+            continue
+    return found
+
+
+def read_reports(attempt: Attempt) -> list[AgentReport]:
+    """What the agents wrote; a file that cannot be read is left out."""
+    found = []
+    for path in sorted(attempt.agent_reports.glob("*.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=AgentReport))
+        except (OSError, msgspec.DecodeError):
+            continue
+    return found
+
+
+def read_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
+    """The last lines of a text file, without reading all of it; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-lines:]

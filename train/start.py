@@ -1,0 +1,156 @@
+"""How the ranks of a node are started: `fork` after importing once, or `exec` of a fresh interpreter for each.
+
+Fork needs a parent that has done no tensor work, has not touched a GPU and runs no pool of threads: one operation on
+two threads before the fork was enough to hang the ranks. So the parent imports and nothing else, and on GPUs a probe
+child has to compute first.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+import time
+import zipimport
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from conf.layout import RunFolder
+from conf.record import Device, Plan
+from train.process import Entry, run_rank
+
+HEAVY_MODULES = ("torch", "deepspeed", "transformers", "datasets", "train.rank")
+PROBE_S = 120.0
+RUN_CHECKOUT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from train.__main__ import main; sys.exit(main())"
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the ranks of a run do: as a function to fork, and as an argument vector to run."""
+
+    entry: Entry
+    argv: list[str]
+
+
+@dataclass(frozen=True)
+class Start:
+    """`fork` or `exec`, and why."""
+
+    mode: str
+    reason: str
+
+
+def own_argv(verb: str, run: Path) -> list[str]:
+    """The argument vector that runs a verb of this very code in a new interpreter: from its zip, or from its folder."""
+    loader = globals().get("__loader__")
+    if isinstance(loader, zipimport.zipimporter):
+        return [sys.executable, "-I", loader.archive, verb, str(run)]
+    return [sys.executable, "-I", "-c", RUN_CHECKOUT, str(Path(__file__).parents[1]), verb, str(run)]
+
+
+def set_environment(environ: MutableMapping[str, str], plan: Plan, scratch: Path) -> None:
+    """What has to be set before torch and DeepSpeed are imported, here and in every rank."""
+    threads = str(plan.topology.threads_per_rank)
+    environ["OMP_NUM_THREADS"] = threads
+    environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy's pool of threads does not survive a fork
+    environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asks the driver without opening the device, which would spoil fork
+    environ["TOKENIZERS_PARALLELISM"] = "false"
+    environ.setdefault("MALLOC_ARENA_MAX", "1")
+    environ.setdefault("MALLOC_MMAP_THRESHOLD_", "262144")
+    if plan.topology.device is Device.cpu:
+        environ["DS_ACCELERATOR"] = "cpu"
+    for name, folder in {"TORCH_EXTENSIONS_DIR": "extensions", "TRITON_CACHE_DIR": "triton"}.items():
+        environ.setdefault(name, str(scratch / folder))
+
+
+def preload(plan: Plan) -> None:
+    """Import, once for all ranks of the node, what they need.
+
+    Raises:
+        ImportError: one of them is missing.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    for name in HEAVY_MODULES:
+        importlib.import_module(name)
+    _import_model_module(plan.model_type)
+
+
+def _import_model_module(model_type: str) -> None:
+    """Import the model's module where transformers has one; code from a hub is left to the ranks."""
+    from transformers.models.auto.configuration_auto import model_type_to_module_name
+
+    folder = model_type_to_module_name(model_type)
+    name = f"transformers.models.{folder}.modeling_{folder}"
+    if importlib.util.find_spec(f"transformers.models.{folder}") and importlib.util.find_spec(name):
+        importlib.import_module(name)
+
+
+def choose_start(plan: Plan) -> Start:
+    """Fork where the plan wants it and this process can; else exec, with the reason. Call after `preload`."""
+    if plan.topology.start != "fork":
+        return Start("exec", "planned")
+    if _cuda_is_initialized():
+        return Start("exec", "an imported module has initialised CUDA, which does not survive a fork")
+    if plan.topology.device is Device.gpu and not _probe(_compute_on_gpu):
+        return Start("exec", "a forked probe could not compute on the GPU")
+    gc.collect()
+    gc.freeze()
+    return Start("fork", "planned")
+
+
+def make_entrypoint(start: Start, program: Program, folder: RunFolder, attempt: int) -> Callable[[], None] | list[str]:
+    """What torchelastic starts: a function that runs the program as a rank of this process, or an argument vector."""
+    if start.mode == "exec":
+        return program.argv
+    agent_pid = os.getpid()
+    threads = int(os.environ["OMP_NUM_THREADS"])
+
+    def rank() -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        run_rank(program.entry, folder, attempt, agent_pid)
+
+    return rank
+
+
+def _cuda_is_initialized() -> bool:
+    from torch import cuda
+
+    asked: Callable[[], bool] = cuda.is_initialized
+    return asked()
+
+
+def _compute_on_gpu() -> None:
+    import torch
+
+    if float(torch.ones(8, device="cuda").sum()) != 8.0:
+        raise RuntimeError("the GPU cannot add")
+
+
+def _probe(work: Callable[[], None], timeout_s: float = PROBE_S) -> bool:
+    """Whether a forked child can do `work` in time."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
