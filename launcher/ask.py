@@ -1,0 +1,110 @@
+"""Ending a run from outside: `stop` lets it save, `cancel` does not. Both through the
+file STOP; Slurm is only told to look.
+
+A run that has not started yet has no rank to read STOP: its job leaves the queue and the outcome is written here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+
+from conf.layout import RunFolder
+from conf.outcome import Outcome, State, StopReason, write_outcome
+from launcher import local
+from launcher.problems import MusterError
+from launcher.read import list_attempts
+from launcher.scheduler import client_of, live_jobs
+from launcher.standing import Standing, live_job, stand
+
+GRACE_S = 5.0
+
+
+def stop(folder: RunFolder) -> str:
+    """Ask a run to save and end; what happened, in words.
+
+    Raises:
+        MusterError: it is not running.
+        SlurmError: Slurm refused.
+    """
+    jobs = live_jobs([folder])
+    standing = stand(folder, jobs)
+    name = standing.plan.run_id
+    if not standing.live:
+        raise MusterError(_not_running(standing))
+    if not folder.stop.exists():
+        local.write_stop(folder, StopReason.stopped)
+    sent = live_job(folder, jobs)
+    if sent is None:
+        return f"{name} saves and ends; watch: muster status {name}"
+    client = client_of(standing.plan)
+    if standing.state is State.queued:
+        client.cancel(sent.job_id)
+        _write_end(folder, standing, State.stopped, "stopped before it started")
+        return f"{name} left the queue (job {sent.job_id})"
+    # A shared folder may show STOP a minute late on the head node; the batch shell writes it there itself when poked.
+    client.signal(sent.job_id, "USR2", batch=True)
+    return f"{name} saves and ends (job {sent.job_id}); watch: muster status {name}"
+
+
+def cancel(folder: RunFolder) -> str:
+    """End a run now; what happened, in words.
+
+    Raises:
+        MusterError: it is not running.
+        SlurmError: Slurm refused.
+    """
+    jobs = live_jobs([folder])
+    standing = stand(folder, jobs)
+    if not standing.live:
+        raise MusterError(_not_running(standing))
+    # Before the signal, so that whoever decides on a requeue finds the word.
+    local.write_stop(folder, StopReason.cancelled)
+    sent = live_job(folder, jobs)
+    if sent is not None:
+        client_of(standing.plan).cancel(sent.job_id)
+        _write_end(folder, standing, State.cancelled, f"cancelled (job {sent.job_id})")
+        return f"{standing.plan.run_id} is cancelled (job {sent.job_id})"
+    _end_agent(folder)
+    _write_end(folder, standing, State.cancelled, "cancelled")
+    return f"{standing.plan.run_id} is cancelled"
+
+
+def _end_agent(folder: RunFolder) -> None:
+    """SIGTERM to the local agent, which ends its ranks; SIGKILL where that is not enough."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        pid = _agent(folder)
+        if pid is None:
+            return
+        local.end_group(pid, number)
+        deadline = time.monotonic() + GRACE_S
+        while _agent(folder) is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _agent(folder: RunFolder) -> int | None:
+    return local.find_agent(list_attempts(folder)[-1], socket.gethostname())
+
+
+def _write_end(folder: RunFolder, standing: Standing, state: State, reason: str) -> None:
+    """The outcome, where no rank is left to write it. `step` keeps what an earlier attempt saved."""
+    before = standing.outcome
+    with contextlib.suppress(FileNotFoundError):
+        write_outcome(
+            folder.outcome,
+            Outcome(
+                state=state,
+                reason=reason,
+                step=before.step if before else 0,
+                attempt=standing.attempt if standing.attempt is not None else 0,
+                time=time.time(),
+                checkpoint=before.checkpoint if before else None,
+            ),
+        )
+
+
+def _not_running(standing: Standing) -> str:
+    name, reason = standing.plan.run_id, f" ({standing.reason})" if standing.reason else ""
+    return f"{name} is not running: {standing.state.value}{reason}; nothing to end"

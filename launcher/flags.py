@@ -1,0 +1,48 @@
+"""Flags of the verbs: argparse, with Hydra's overrides and flags left over for `launcher.compose`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+OVERRIDES_HELP = """\
+configuration: key=value  +key=value  ~key  group=choice      every key: docs/reference.md
+  {groups}
+  --config-dir DIR    a folder of your own with groups and files; wins over Muster's
+  --cfg job           print the composed configuration    --hydra-help    Hydra's own flags
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, with examples kept as they are written."""
+
+    def __init__(self, verb: str, about: str, examples: str, overrides: bool = False) -> None:
+        epilog = "examples:\n" + "\n".join("  " + line.strip() for line in examples.strip().splitlines())
+        if overrides:
+            epilog = OVERRIDES_HELP.format(groups=_groups()) + "\n" + epilog
+        super().__init__(
+            prog=f"muster {verb}",
+            description=about,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            usage=f"muster {verb} [flags] [key=value …]" if overrides else None,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """A wrong flag: exit code 2, with the way to the help."""
+        self.exit(2, f"{self.prog}: {message}\nSee: {self.prog} --help\n")
+
+
+def _groups() -> str:
+    """The shipped choices of each group, from the names of the files alone."""
+    from importlib.resources import files
+
+    lines = []
+    for group in sorted(files("conf").iterdir(), key=lambda entry: entry.name):
+        if group.is_dir() and not group.name.startswith(("_", ".")):
+            names = sorted(entry.name[:-5] for entry in group.iterdir() if entry.name.endswith(".yaml"))
+            names = [name for name in names if not name.startswith(("schema", "_"))]
+            if names:
+                lines.append(f"{group.name}=" + "|".join(names))
+    return "\n  ".join(lines)

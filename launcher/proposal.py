@@ -1,0 +1,65 @@
+"""From overrides to what would be sent: compose → gather → check → plan → render. Writes nothing.
+
+`plan` prints a proposal, `run` and `submit` write the same bytes, so what is shown is what is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from conf.record import Plan
+from conf.schema import ClusterKind, RunConfig
+from launcher.facts import Facts
+from launcher.problems import ConfigurationError, Problem
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A plan, the facts it rests on, and every file of its run folder."""
+
+    plan: Plan
+    facts: Facts
+    artifacts: Mapping[str, bytes]
+
+
+def propose(overrides: list[str], config_dir: str | None = None) -> Proposal:
+    """The proposal of a command line.
+
+    Raises:
+        ConfigurationError: with all problems.
+    """
+    from launcher.compose import compose
+
+    return propose_config(compose(overrides, config_dir))
+
+
+def propose_config(config: RunConfig) -> Proposal:
+    """The proposal of a composed configuration.
+
+    Raises:
+        ConfigurationError: with all problems.
+    """
+    from launcher.artifacts import render
+    from launcher.checks import check
+    from launcher.gather import gather
+    from launcher.plan import make_plan
+
+    facts = gather(config)
+    problems = check(config, facts)
+    if problems:
+        raise ConfigurationError(problems)
+    plan = make_plan(config, facts)
+    return Proposal(plan, facts, render(plan, facts))
+
+
+def require_kind(plan: Plan, kind: ClusterKind, instead: str) -> None:
+    """Refuse a plan for the other kind of cluster.
+
+    Raises:
+        ConfigurationError: naming the verb to use instead.
+    """
+    given = plan.config.cluster.kind
+    if given is not kind:
+        rule = f"does not go with this verb, which needs {kind.value}; use `muster {instead}`"
+        raise ConfigurationError([Problem("cluster.kind", given.value, rule)])

@@ -1,0 +1,153 @@
+"""Reading a run folder: metrics, events, attempts. Reads only; never a whole large file where its end is enough.
+
+A line that another process is still writing, or that a full disk cut, is left out. Where two attempts wrote the same
+step, the last attempt's value wins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conf.layout import Attempt, RunFolder
+
+Line = dict[str, Any]
+TAIL_BYTES = 64 * 1024
+
+
+def parse_line(text: bytes | str) -> Line | None:
+    """One JSON object, or None where the line is broken or holds something else."""
+    try:
+        line = json.loads(text)
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """All complete lines of a JSON-lines file, one at a time; nothing where there is no file."""
+    try:
+        with path.open("rb") as file:
+            for raw in file:
+                if raw.endswith(b"\n") and (line := parse_line(raw)) is not None:
+                    yield line
+    except FileNotFoundError:
+        return
+
+
+def read_tail(path: Path, size: int = TAIL_BYTES) -> list[Line]:
+    """The complete lines within the last `size` bytes, oldest first."""
+    return [line for raw in tail_lines(path, size) if (line := parse_line(raw)) is not None]
+
+
+def tail_lines(path: Path, size: int = TAIL_BYTES) -> list[bytes]:
+    """The raw complete lines within the last `size` bytes of a text file; empty where there is no file."""
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, 2)
+            start = max(0, length - size)
+            file.seek(max(0, start - 1))
+            content = file.read()
+    except FileNotFoundError:
+        return []
+    if start:
+        content = content[1:] if content.startswith(b"\n") else content.partition(b"\n")[2]
+    return content[: content.rfind(b"\n") + 1].splitlines()
+
+
+def last_text_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a log as text, the last one also where its end is still missing."""
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, 2)
+            file.seek(max(0, length - max(TAIL_BYTES, count * 200)))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    # A progress bar rewrites its line with \r: only what a person would see at the end counts.
+    return [line.rsplit("\r", 1)[-1] for line in text.rstrip("\r\n").split("\n")][-count:]
+
+
+def merge_steps(lines: Iterator[Line] | list[Line]) -> dict[int, Line]:
+    """Metrics by step; the keys of later attempts win over those of earlier ones."""
+    steps: dict[int, Line] = {}
+    for line in lines:
+        step = line.get("step")
+        if not isinstance(step, int):
+            continue
+        known = steps.get(step)
+        if known is None or line.get("attempt", 0) > known.get("attempt", 0):
+            steps[step] = dict(line)
+        elif line.get("attempt", 0) == known.get("attempt", 0):
+            known.update(line)
+    return dict(sorted(steps.items()))
+
+
+def newest_metrics(folder: RunFolder) -> Line:
+    """The newest value of every metric in the tail of `metrics.jsonl`, with the step of the last training line.
+
+    After a resume from an earlier checkpoint the newest attempt's step counts, though the file has higher ones.
+    """
+    newest: Line = {}
+    lines = read_tail(folder.metrics)
+    attempt = max((line.get("attempt", 0) for line in lines), default=0)
+    for line in lines:
+        if line.get("attempt", 0) == attempt:
+            newest.update(line)
+    return newest
+
+
+def list_attempts(folder: RunFolder) -> list[Attempt]:
+    """The attempts in the order of their numbers."""
+    try:
+        names = [entry.name for entry in folder.attempts.iterdir() if re.fullmatch(r"\d+", entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder.attempt(number) for number in sorted(int(name) for name in names)]
+
+
+def read_job(attempt: Attempt) -> Line:
+    """`job.json` of an attempt; empty while body.sh has not written it."""
+    try:
+        return parse_line(attempt.job.read_bytes()) or {}
+    except FileNotFoundError:
+        return {}
+
+
+def number(value: object) -> float | None:
+    """A metric as a number; metrics.jsonl spells what JSON cannot as "nan", "inf" and "-inf"."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+class Follower:
+    """Follows a growing JSON-lines file: each `read()` gives the complete lines since the one before."""
+
+    def __init__(self, path: Path, from_end: bool = False) -> None:
+        self.path = path
+        self.offset = path.stat().st_size if from_end and path.exists() else 0
+
+    def read_raw(self) -> list[bytes]:
+        """New complete lines, raw. A file that became shorter is read from its start."""
+        try:
+            with self.path.open("rb") as file:
+                if file.seek(0, 2) < self.offset:
+                    self.offset = 0
+                file.seek(self.offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        complete = content[: content.rfind(b"\n") + 1]
+        self.offset += len(complete)
+        return complete.splitlines()
+
+    def read(self) -> list[Line]:
+        """New complete lines that hold a JSON object."""
+        return [line for raw in self.read_raw() if (line := parse_line(raw)) is not None]

@@ -1,0 +1,100 @@
+"""Sending a run to Slurm: asks first, notes each step in `submissions.jsonl`, sends nothing twice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from conf.layout import RunFolder
+from conf.record import Plan
+from launcher.problems import SchedulerError
+from launcher.scheduler import client_of
+from launcher.submissions import TRAIN, read_submissions, unanswered, write_line
+from slurm.client import SlurmError, culprit
+
+KEYS = {
+    "account": "cluster.account",
+    "constraint": "cluster.constraint",
+    "cpus-per-task": "cluster.cpus_per_task",
+    "exclude": "cluster.exclude",
+    "gpus-per-node": "cluster.gpus_per_node",
+    "gres": "cluster.gres",
+    "mem": "cluster.mem",
+    "nodelist": "cluster.nodelist",
+    "nodes": "cluster.nodes",
+    "partition": "cluster.partition",
+    "qos": "cluster.qos",
+    "reservation": "cluster.reservation",
+    "signal": "cluster.signal_lead_s",
+    "time": "cluster.time",
+}
+"""sbatch's options and the keys that set them; every other option comes from `cluster.sbatch`."""
+
+
+def test_only(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sbatch") -> str:
+    """Ask sbatch whether it would take the script; when it would start, in words, or nothing.
+
+    Raises:
+        SchedulerError: it would not; Slurm's words, and the key they are about.
+    """
+    with tempfile.TemporaryDirectory(prefix="muster-") as folder:
+        path = Path(folder) / script
+        path.write_bytes(artifacts[script])
+        try:
+            estimate = client_of(plan).test_only(path)
+        except SlurmError as error:
+            raise refused(error, plan) from error
+    return f", would start at {estimate.start} on {estimate.nodes}" if estimate else ""
+
+
+def send(
+    folder: RunFolder, plan: Plan, purpose: str = TRAIN, script: Path | None = None, after: int | None = None
+) -> int:
+    """Send a script of the run folder (normally `job.sbatch`); its job id. `after` is a job that has to end well first.
+
+    An earlier `sending` that nobody answered may have become a job: Slurm is asked for it before anything is sent.
+
+    Raises:
+        SchedulerError: Slurm refused or could not be reached.
+    """
+    path = (script or folder.job_sbatch).absolute()
+    client = client_of(plan)
+    known = [sent.job_id for sent in read_submissions(folder)]
+    arguments = [] if after is None else [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
+    try:
+        if unanswered(folder, purpose) is not None:
+            found = [job.id for job in client.find(path) if job.id not in known]
+            if found:
+                write_line(folder, "sent", purpose, job_id=found[0], found=True)
+                return found[0]
+        write_line(folder, "sending", purpose)
+        job_id = client.submit(path, known, arguments)
+    except SlurmError as error:
+        write_line(folder, "refused", purpose, error=str(error))
+        raise refused(error, plan) from error
+    write_line(folder, "sent", purpose, job_id=job_id)
+    return job_id
+
+
+def refused(error: SlurmError, plan: Plan) -> SchedulerError:
+    """Slurm's refusal, verbatim, with the key that caused it where its words tell."""
+    option = culprit(error.stderr)
+    lines = [error.stderr.strip() or str(error)]
+    if option is not None:
+        lines.append(f"about: {key_of(option, plan)}")
+    return SchedulerError("\n".join(lines))
+
+
+def key_of(option: str, plan: Plan) -> str:
+    """The key that set an sbatch option, with its value."""
+    cluster = plan.config.cluster
+    raw = {name.replace("_", "-"): value for name, value in cluster.sbatch.items()}
+    if option in raw:
+        return f"cluster.sbatch.{option}={raw[option]}"
+    if option == "gres" and cluster.gres is None:
+        option = "gpus-per-node"
+    key = KEYS.get(option)
+    if key is None:
+        return f"sbatch --{option}"
+    return f"{key}={getattr(cluster, key.partition('.')[2])}"

@@ -1,0 +1,125 @@
+"""`muster logs`: what ranks, agents and the job script printed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conf.layout import Attempt, RunFolder
+
+HELP = "the end of a run's log; -f follows it, --first-error shows what went wrong"
+EXAMPLES = """
+muster logs demo
+muster logs demo -f
+muster logs demo --rank 1 --attempt 0
+muster logs demo --first-error
+"""
+FOLLOW_S = 0.5
+
+
+def run(argv: list[str]) -> int:
+    """Print or follow a log."""
+    from launcher import target
+    from launcher.flags import Parser
+
+    parser = Parser("logs", HELP, EXAMPLES)
+    parser.add_argument("run", metavar="RUN", help="a name, an id, a folder or a Slurm job id")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    parser.add_argument("-n", "--lines", type=int, default=40, metavar="N", help="lines from the end (default 40)")
+    parser.add_argument("--rank", type=int, metavar="N", help="this rank's log (default: rank 0)")
+    parser.add_argument("--attempt", type=int, metavar="N", help="this attempt (default: the newest)")
+    parser.add_argument("--first-error", action="store_true", help="the rank that failed first: its error and log")
+    parser.add_argument(
+        "--json", action="store_true", help="which log it is and its lines; with --first-error the cause"
+    )
+    target.add_run_root(parser)
+    flags = parser.parse_args(argv)
+    folder = target.find(flags.run, flags.run_root)
+    attempt = _attempt(folder, flags.attempt)
+    if flags.first_error:
+        return _first_error(attempt, flags)
+    return _log(folder, attempt, flags)
+
+
+def _attempt(folder: RunFolder, number: int | None) -> Attempt:
+    from launcher.problems import NotFoundError
+    from launcher.read import list_attempts
+
+    attempts = list_attempts(folder)
+    if not attempts:
+        raise NotFoundError(f"{folder.path.name} has not started yet; why: muster status {folder.path.name}")
+    if number is None:
+        return attempts[-1]
+    found = next((attempt for attempt in attempts if attempt.number == number), None)
+    if found is None:
+        raise NotFoundError(f"no attempt {number}; there are 0 to {attempts[-1].number}")
+    return found
+
+
+def _first_error(attempt: Attempt, flags: Any) -> int:
+    import dataclasses
+    import json
+
+    from launcher.cause import find_root_cause
+    from launcher.problems import NotFoundError
+    from launcher.show import cause_lines
+
+    cause = find_root_cause(attempt)
+    if flags.json:
+        found = dataclasses.asdict(cause) | {"cause": cause.cause.value, "log": str(cause.log)} if cause else None
+        print(json.dumps(found, indent=2))
+    elif cause is None:
+        raise NotFoundError(f"nothing failed in attempt {attempt.number}")
+    else:
+        print("\n".join(cause_lines(cause, flags.lines)))
+    return 0
+
+
+def _log(folder: RunFolder, attempt: Attempt, flags: Any) -> int:
+    import json
+
+    from launcher.problems import NotFoundError
+    from launcher.read import last_text_lines
+
+    path = _log_file(attempt, flags.rank)
+    if path is None:
+        known = ", ".join(sorted(entry.name for entry in attempt.logs.glob("*.log"))) or "none yet"
+        raise NotFoundError(f"attempt {attempt.number} has no log of rank {flags.rank or 0}; logs: {known}")
+    lines = last_text_lines(path, flags.lines)
+    if flags.json:
+        print(json.dumps({"attempt": attempt.number, "path": str(path), "lines": lines}, indent=2))
+        return 0
+    print(f"==> {path} <==")
+    print("\n".join(lines), flush=True)
+    if flags.follow:
+        _follow(folder, attempt, path)
+    return 0
+
+
+def _log_file(attempt: Attempt, rank: int | None) -> Any:
+    """The log of a rank; without one asked for, rank 0's, else the agent's, else the job script's."""
+    wanted = f"node*-rank{rank or 0}.log"
+    found = sorted(attempt.logs.glob(wanted))
+    if found or rank is not None:
+        return found[0] if found else None
+    return next((path for path in (attempt.agent_log(0), attempt.job_log) if path.exists()), None)
+
+
+def _follow(folder: RunFolder, attempt: Attempt, path: Any) -> None:
+    """Print what is appended until the attempt is over."""
+    from launcher.read import Follower
+    from launcher.scheduler import live_jobs
+    from launcher.standing import stand
+
+    follower = Follower(path, from_end=True)
+    over = False
+    while True:
+        for raw in follower.read_raw():
+            print(raw.decode(errors="replace"), flush=True)
+        if over:
+            return
+        standing = stand(folder, live_jobs([folder]))
+        over = not standing.live or (standing.attempt or 0) > attempt.number
+        if not over:
+            time.sleep(FOLLOW_S)

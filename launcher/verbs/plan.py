@@ -1,0 +1,76 @@
+"""`muster plan`: everything a run would be, before anything is written or queued."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+HELP = "what a run would be: batch, ranks, memory, files; writes nothing"
+EXAMPLES = """
+muster plan model=hf model.model_name_or_path=./Qwen2.5-0.5B data.train_file=train.jsonl
+muster plan experiment=gsm8k cluster=devcluster cluster.nodes=2
+muster plan cluster=slurm cluster.nodes=4 --show job.sbatch
+muster plan experiment=demo --files ./what-would-be-sent
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Print the plan of a configuration."""
+    from launcher.flags import Parser
+    from launcher.overrides import each_config, split
+
+    parser = Parser("plan", HELP, EXAMPLES, overrides=True)
+    parser.add_argument("--json", action="store_true", help="the plan as run.json will hold it, with the files' sizes")
+    parser.add_argument("--show", metavar="FILE", help="print one file of the run folder, byte for byte")
+    parser.add_argument("--files", metavar="FOLDER", help="write all files that would be sent into a new folder")
+    flags, words = split(parser, argv)
+    return each_config(words, lambda config: _plan(config, flags))
+
+
+def _plan(config: Any, flags: Any) -> int:
+    from conf.record import encode_plan
+    from launcher.proposal import propose_config
+
+    proposal = propose_config(config)
+    if flags.show:
+        sys.stdout.buffer.write(_artifact(proposal.artifacts, flags.show))
+        return 0
+    if flags.files:
+        _write_files(flags.files, proposal.artifacts)
+        print(f"{len(proposal.artifacts)} files in {flags.files}")
+        return 0
+    if flags.json:
+        sizes = {path: len(content) for path, content in sorted(proposal.artifacts.items())}
+        print(json.dumps({"plan": json.loads(encode_plan(proposal.plan)), "files": sizes}, indent=2))
+        return 0
+    from launcher.show import print_plan
+
+    print_plan(proposal)
+    return 0
+
+
+def _artifact(artifacts: Any, path: str) -> bytes:
+    from launcher.problems import NotFoundError, nearest
+
+    if path not in artifacts:
+        hint = nearest(path, artifacts) or ", ".join(sorted(artifacts))
+        raise NotFoundError(f"the run folder has no file {path}; nearest: {hint}")
+    content: bytes = artifacts[path]
+    return content
+
+
+def _write_files(folder: str, artifacts: Any) -> None:
+    """Write the files beside nothing else: the folder has to be new or empty."""
+    from pathlib import Path
+
+    from conf.files import write_atomically
+    from launcher.problems import ConfigurationError, Problem
+
+    root = Path(folder)
+    if root.exists() and any(root.iterdir()):
+        raise ConfigurationError([Problem("--files", folder, "has to be a new or empty folder")])
+    for path, content in sorted(artifacts.items()):
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, content)

@@ -1,0 +1,50 @@
+"""`muster run`: a run on this machine, in the foreground."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HELP = "train here, in the foreground; without arguments: the demo"
+EXAMPLES = """
+muster run
+muster run experiment=demo train.max_steps=50 parallel=zero1
+muster run model=hf model.model_name_or_path=./Qwen2.5-0.5B data.train_file=train.jsonl data.validation_size=0.05
+"""
+DEMO = ["experiment=demo"]
+
+
+def run(argv: list[str]) -> int:
+    """Plan, make the run folder, train, say how it went."""
+    from launcher.flags import Parser
+    from launcher.overrides import each_config, split
+
+    parser = Parser("run", HELP, EXAMPLES, overrides=True)
+    flags, words = split(parser, argv)
+    if not argv:
+        print("No arguments: the demo, `muster run experiment=demo`. Its plan: `muster plan experiment=demo`.\n")
+        words = DEMO
+    return each_config(words, _run)
+
+
+def _run(config: Any) -> int:
+    from conf.outcome import State
+    from conf.schema import ClusterKind
+    from launcher import rundir
+    from launcher.foreground import refuse_live, run_in_foreground
+    from launcher.proposal import propose_config, require_kind
+    from launcher.show import headline
+    from launcher.standing import stand
+
+    proposal = propose_config(config)
+    require_kind(proposal.plan, ClusterKind.local, "submit")
+    print(headline(proposal.plan), flush=True)
+    folder = rundir.create(proposal.plan, proposal.artifacts)
+    standing = stand(folder, {})
+    refuse_live(standing)
+    if standing.state is State.done:
+        from launcher.ending import print_done
+
+        print(f"{proposal.plan.run_id} is done already; another name or seed makes another run.\n")
+        print_done(folder, proposal.plan)
+        return 0
+    return run_in_foreground(folder, proposal.plan)

@@ -1,0 +1,58 @@
+"""`muster submit`: a run on a Slurm cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HELP = "send a run to Slurm; returns at once"
+EXAMPLES = """
+muster submit experiment=gsm8k cluster=devcluster cluster.nodes=2
+muster submit model=hf model.model_name_or_path=./Llama-3.2-1B data.train_file=train.jsonl cluster=slurm cluster.nodes=4
+muster submit experiment=gsm8k cluster=slurm -m optim.learning_rate=1e-5,2e-5
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Plan, ask sbatch whether it would take it, make the run folder, send."""
+    from launcher.flags import Parser
+    from launcher.overrides import each_config, split
+
+    parser = Parser("submit", HELP, EXAMPLES, overrides=True)
+    parser.add_argument("--json", action="store_true", help="one line of JSON: id, folder, job_id")
+    flags, words = split(parser, argv)
+    return each_config(words, lambda config: _submit(config, flags))
+
+
+def _submit(config: Any, flags: Any) -> int:
+    import json
+
+    from conf.schema import ClusterKind
+    from launcher import rundir
+    from launcher.foreground import refuse_live
+    from launcher.problems import ConfigurationError, Problem
+    from launcher.proposal import propose_config, require_kind
+    from launcher.scheduler import live_jobs
+    from launcher.show import headline
+    from launcher.standing import stand
+    from launcher.submit import send, test_only
+
+    proposal = propose_config(config)
+    plan = proposal.plan
+    require_kind(plan, ClusterKind.slurm, "run")
+    estimate = test_only(plan, proposal.artifacts)
+    folder = rundir.create(plan, proposal.artifacts)
+    standing = stand(folder, live_jobs([folder]))
+    refuse_live(standing)
+    if standing.state.value == "done":
+        rule = f"is done already ({plan.run_id}); another name or seed makes another run"
+        raise ConfigurationError([Problem("name", plan.config.name or plan.run_id, rule)])
+    job = send(folder, plan)
+    if flags.json:
+        print(json.dumps({"id": plan.run_id, "folder": str(folder.path), "job_id": job}))
+        return 0
+    print(headline(plan))
+    print(f"job {job}{estimate}")
+    print(
+        f"\nwatch   muster status {plan.run_id}\n        muster logs {plan.run_id} -f\nend     muster stop {plan.run_id}"
+    )
+    return 0
