@@ -385,7 +385,7 @@ class ClusterConfig:
     pass_env: list[str] = key([], "Names of further variables that pass from the submitting shell through the scrubbed environment.")
     start: Start = key(Start.auto, "`fork` imports once a node, `exec` once a rank; `auto`: exec with GPUs, else fork.")
     scratch: str = key("/tmp", "Node-local folder for temporary, compile and kernel caches.")
-    slurm_conf: Optional[str] = key(None, "SLURM_CONF for Slurm's commands; `cluster=devcluster` sets it.")
+    slurm_conf: Optional[str] = key(None, "SLURM_CONF for Slurm's commands; `devcluster` stands for the Slurm of `muster devcluster up`.")
 
 
 @dataclass

@@ -17,7 +17,7 @@ import msgspec
 from conf.schema import ModelInit, RunConfig
 
 FREE_GROUPS = ("cluster", "tracking")
-FREE_KEYS = ("name", "run_root", "access")
+FREE_KEYS = ("name", "run_root", "access", "data.cache_dir", "data.prepare", "data.prepare_workers")
 HASH_DIGITS = 8
 _ABSENT = "(not given)"
 
@@ -29,8 +29,8 @@ def content_of(config: RunConfig) -> dict[str, Any]:
 
 def flat_content(config: Mapping[str, Any]) -> dict[str, Any]:
     """`content_of` for a configuration that was read from a `run.json`."""
-    kept = {key: value for key, value in config.items() if key not in FREE_GROUPS and key not in FREE_KEYS}
-    return flatten(kept)
+    kept = flatten({key: value for key, value in config.items() if key not in FREE_GROUPS})
+    return {key: value for key, value in kept.items() if key not in FREE_KEYS}
 
 
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:

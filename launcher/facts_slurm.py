@@ -5,20 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conf.schema import ClusterConfig
+from slurm import devcluster
+from slurm.client import Client, Partition, SlurmError
 
-
-@dataclass(frozen=True)
-class Partition:
-    """A partition of a Slurm cluster; limits are None where it has none."""
-
-    name: str
-    default: bool = False
-    nodes: int | None = None
-    max_nodes: int | None = None
-    time_limit_s: int | None = None
-    cpus_per_node: int | None = None
-    mem_mib_per_node: int | None = None
-    gres: str = ""
+PATIENCE_S = 5.0
+DEVCLUSTER = "devcluster"
+"""Value of `cluster.slurm_conf` that stands for the Slurm of `muster devcluster up`."""
 
 
 @dataclass(frozen=True)
@@ -33,4 +25,14 @@ class SlurmFacts:
 
 
 def gather_slurm(cluster: ClusterConfig) -> SlurmFacts:
-    return SlurmFacts(cluster.slurm_conf)
+    """Ask the cluster of `cluster.slurm_conf`, or the machine's own."""
+    conf = cluster.slurm_conf
+    if conf == DEVCLUSTER:
+        conf = devcluster.find()
+        if conf is None:
+            return SlurmFacts(error="no devcluster runs on this machine; start one: muster devcluster up")
+    client = Client(conf, patience_s=PATIENCE_S)
+    try:
+        return SlurmFacts(conf, client.version(), tuple(client.partitions()), client.max_array_size())
+    except SlurmError as error:
+        return SlurmFacts(conf, error=str(error))
