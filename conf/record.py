@@ -92,7 +92,8 @@ class Plan:
 
 def encode_plan(plan: Plan) -> str:
     """`run.json` as text; equal plans give equal bytes."""
-    return msgspec.json.format(msgspec.json.encode(plan, order="deterministic"), indent=2).decode() + "\n"
+    plain = msgspec.to_builtins(plan, str_keys=True)  # JSON's keys are text; a world size is a number
+    return msgspec.json.format(msgspec.json.encode(plain, order="deterministic"), indent=2).decode() + "\n"
 
 
 def read_plan(path: Path) -> Plan:
