@@ -18,9 +18,10 @@ PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "peft", "wandb", "
 NEEDED = ("torch", "deepspeed", "transformers", "datasets")
 OWN_PACKAGES = ("conf", "launcher", "slurm", "train", "muster")
 PYTHON_TIMEOUT_S = 60
-SLURM_TIMEOUT_S = 10
+COMMAND_TIMEOUT_S = 10
+LITTLE_SPACE = 10 * 2**30
 
-# Runs in the ranks' Python, which may be another one. It imports nothing heavy: versions come from the installed metadata.
+# Runs in the ranks' Python, which may be another one. Versions come from metadata: nothing heavy is imported.
 PROBE = """
 import json, sys
 from importlib import metadata
@@ -97,7 +98,7 @@ def _examine_gpus() -> Finding:
     arguments = ["--query-gpu=name,memory.total", "--format=csv,noheader"] if command.endswith("nvidia-smi") else []
     try:
         done = subprocess.run(
-            [command, *arguments], capture_output=True, text=True, timeout=SLURM_TIMEOUT_S, check=True
+            [command, *arguments], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
         return Finding("GPUs", False, f"{command} failed: {error}")
@@ -110,17 +111,13 @@ def _examine_compiler() -> Finding:
     words = ", ".join(f"{name} {'there' if there else 'not there'}" for name, there in has.items())
     if has["g++"] and has["ninja"]:
         return Finding("compiler", True, words, "DeepSpeed's CPU Adam can be built where states are offloaded")
-    return Finding(
-        "compiler", False, words, "not needed; offloaded optimizers fall back to torch's Adam, which is slower"
-    )
+    return Finding("compiler", False, words, "not needed; offloaded optimizers use torch's slower Adam")
 
 
 def _examine_slurm() -> Finding:
     command = shutil.which("sbatch")
     if command is None:
-        return Finding(
-            "Slurm", False, "no sbatch here", "`muster run` works; a real Slurm to try: muster devcluster up"
-        )
+        return Finding("Slurm", False, "no sbatch here", "`muster run` works; to try Slurm: muster devcluster up")
     from slurm.client import Client, SlurmError
 
     try:
@@ -153,7 +150,10 @@ def _examine_space(run_root: str) -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     return Finding(
-        "free space", free > 10 * 2**30, f"{units.size(free)} at {folder}", "" if free > 2**30 else "too little"
+        "free space",
+        free > LITTLE_SPACE,
+        f"{units.size(free)} at {folder}",
+        "" if free > LITTLE_SPACE else "little for checkpoints",
     )
 
 

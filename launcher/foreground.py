@@ -18,9 +18,8 @@ def refuse_live(standing: Standing) -> None:
     """
     if standing.live:
         name = standing.plan.run_id
-        raise MusterError(
-            f"{name} is {standing.state.value} already ({standing.job}); watch: muster status {name}, end: muster stop {name}"
-        )
+        said = f"{name} is {standing.state.value} already ({standing.job})"
+        raise MusterError(f"{said}; watch: muster status {name}, end: muster stop {name}")
 
 
 def run_in_foreground(folder: RunFolder, plan: Plan) -> int:

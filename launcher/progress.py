@@ -67,7 +67,7 @@ class View:
         if event == "attempt_started":
             self.pace.clear()
             self.phase, self.done, self.total = "", None, None
-            return f"attempt {line.get('attempt', 0)}: {line.get('world_size', '?')} ranks on {line.get('nodes', '?')} node(s)"
+            return f"attempt {line.get('attempt', 0)}: {line.get('world_size', '?')} ranks"
         return describe_event(line)
 
     def _take_phase(self, line: Line) -> str:

@@ -48,9 +48,7 @@ def plan_rows(plan: Plan) -> list[Row]:
         ("task", f"{config.task.name}, {config.method.name} fine-tuning"),
         (
             "ranks",
-            f"{topology.nodes} node{'s' if topology.nodes > 1 else ''} × {topology.ranks_per_node} = "
-            f"{topology.world_size} on {topology.device.value}; {topology.threads_per_rank} threads each; "
-            f"started by {topology.start}",
+            _ranks(plan),
         ),
         ("batch", equation(batch, packed, config.data.max_length)),
         ("packing", plan.packing),
@@ -61,6 +59,15 @@ def plan_rows(plan: Plan) -> list[Row]:
     if others:
         rows.append(("resumes at", f"{others} ranks as well"))
     return rows
+
+
+def _ranks(plan: Plan) -> str:
+    topology = plan.topology
+    nodes = f"{topology.nodes} node{'s' if topology.nodes > 1 else ''}"
+    return (
+        f"{nodes} × {topology.ranks_per_node} = {topology.world_size} on {topology.device.value}; "
+        f"{topology.threads_per_rank} threads each; started by {topology.start}"
+    )
 
 
 def _parameters(plan: Plan) -> str:
@@ -122,7 +129,7 @@ def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
     page.lines(script, artifacts.get(script, b"").decode().splitlines())
     page.rows("Files", [*file_rows(artifacts), (units.size(sum(map(len, artifacts.values()))), "together")])
     page.lines(
-        "", [f"One of them: muster plan … --show {script}    Send: muster {_verb(plan)} …    Nothing was written."]
+        "Next", [f"muster {_verb(plan)} … sends exactly this; muster plan … --show {script} prints one file of it"]
     )
 
 

@@ -40,11 +40,11 @@ def write_line(folder: RunFolder, event: str, purpose: str, **values: object) ->
 
 def read_submissions(folder: RunFolder) -> list[Submission]:
     """The jobs of a run, oldest first."""
-    found = []
-    for line in read_lines(folder.submissions):
-        if line.get("event") == "sent" and isinstance(line.get("job_id"), int):
-            found.append(Submission(line["job_id"], str(line.get("purpose", TRAIN)), float(line.get("time", 0.0))))
-    return found
+    return [
+        Submission(line["job_id"], str(line.get("purpose", TRAIN)), float(line.get("time", 0.0)))
+        for line in read_lines(folder.submissions)
+        if line.get("event") == "sent" and isinstance(line.get("job_id"), int)
+    ]
 
 
 def unanswered(folder: RunFolder, purpose: str) -> float | None:

@@ -32,7 +32,7 @@ KEYS = {
 """sbatch's options and the keys that set them; every other option comes from `cluster.sbatch`."""
 
 
-def test_only(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sbatch") -> str:
+def ask_first(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sbatch") -> str:
     """Ask sbatch whether it would take the script; when it would start, in words, or nothing.
 
     Raises:

@@ -19,7 +19,7 @@ def run(argv: list[str]) -> int:
     from launcher.overrides import each_config, split
 
     parser = Parser("run", HELP, EXAMPLES, overrides=True)
-    flags, words = split(parser, argv)
+    _, words = split(parser, argv)
     if not argv:
         print("No arguments: the demo, `muster run experiment=demo`. Its plan: `muster plan experiment=demo`.\n")
         words = DEMO

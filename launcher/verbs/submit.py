@@ -34,12 +34,12 @@ def _submit(config: Any, flags: Any) -> int:
     from launcher.scheduler import live_jobs
     from launcher.show import headline
     from launcher.standing import stand
-    from launcher.submit import send, test_only
+    from launcher.submit import ask_first, send
 
     proposal = propose_config(config)
     plan = proposal.plan
     require_kind(plan, ClusterKind.slurm, "run")
-    estimate = test_only(plan, proposal.artifacts)
+    estimate = ask_first(plan, proposal.artifacts)
     folder = rundir.create(plan, proposal.artifacts)
     standing = stand(folder, live_jobs([folder]))
     refuse_live(standing)
@@ -52,7 +52,6 @@ def _submit(config: Any, flags: Any) -> int:
         return 0
     print(headline(plan))
     print(f"job {job}{estimate}")
-    print(
-        f"\nwatch   muster status {plan.run_id}\n        muster logs {plan.run_id} -f\nend     muster stop {plan.run_id}"
-    )
+    print(f"\nwatch   muster status {plan.run_id}\n        muster logs {plan.run_id} -f")
+    print(f"end     muster stop {plan.run_id}")
     return 0
