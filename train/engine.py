@@ -11,6 +11,7 @@ import contextlib
 import copy
 import math
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,8 @@ def start_distributed(backend: str, timeout: timedelta) -> None:
     DeepSpeed's shared-memory all-reduce is switched off: it would need a compiler, and losses are bit-equal without.
     """
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # torch 2.13 says this at each of DeepSpeed's collectives, several times a step.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=timeout)
 
 
@@ -163,7 +166,8 @@ class Engine:
 def _norm(gradients: Iterable[Tensor]) -> Tensor:
     """L2 norm over all tensors, in fp32, left on the device."""
     norms = torch._foreach_norm([gradient.float() for gradient in gradients])
-    return torch.linalg.vector_norm(torch.stack(list(norms)))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return total
 
 
 def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:

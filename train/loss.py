@@ -7,7 +7,7 @@ exist for `CHUNK` positions at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,8 +32,8 @@ def loss_sum(model: Callable[..., Any], micro_batch: Mapping[str, Any], trims_lo
         kept = inputs["logits_to_keep"] = target_positions(labels)
         labels = labels[:, kept]
     logits = model(**inputs).logits
-    total: Tensor = _CrossEntropySum.apply(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
-    return total
+    cross_entropy_sum = cast("Callable[[Tensor, Tensor], Tensor]", _CrossEntropySum.apply)
+    return cross_entropy_sum(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
 
 
 def target_positions(labels: Tensor) -> Tensor:

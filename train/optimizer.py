@@ -15,7 +15,8 @@ from train.engine import cpu_adam, whole_shape
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
     """Two groups, decayed matrices and undecayed vectors (norms, biases); an empty one is left out."""
-    matrices, vectors = [], []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for _, parameter in named:
         if parameter.requires_grad:
             (matrices if len(whole_shape(parameter)) >= 2 else vectors).append(parameter)

@@ -14,22 +14,13 @@ from types import TracebackType
 import torch
 from torch import distributed as dist
 
-from conf.outcome import StopReason
+from conf.outcome import StopReason, read_stop
 from train.distributed import World
 
 INTERVAL_S = 0.5
 """How often rank 0 looks for the file."""
 
 REASONS = list(StopReason)
-
-
-def read_stop(path: Path) -> StopReason | None:
-    """The word in STOP, or None where there is no such file; a word we do not know counts as `stopped`."""
-    try:
-        word = path.read_text(errors="replace").strip()
-    except FileNotFoundError:
-        return None
-    return next((reason for reason in REASONS if reason.value == word), StopReason.stopped)
 
 
 class StopVote:

@@ -1,0 +1,85 @@
+"""What comes after the last step: checkpoint, evaluation, export, and the outcome in any case."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from conf.outcome import Cause, Failure, Outcome, State, write_outcome
+from train.evaluate import evaluate, evaluate_and_record
+from train.export import ExportResult, export
+from train.saving import save
+from train.training import Ending, Training, stopped
+
+
+def finish(training: Training, ending: Ending) -> Ending:
+    """Save, and after the last step evaluate and export; rank 0 writes outcome.json. A collective."""
+    exported = None
+    if ending.state not in (State.failed, State.cancelled):
+        save(training)
+    if ending.state is State.done:
+        ending = evaluated(training, ending)
+    if ending.state is State.done and training.plan.export_at_end:
+        exported = exported_model(training)
+    write_down(training, ending, exported)
+    return ending
+
+
+def evaluated(training: Training, ending: Ending) -> Ending:
+    """Evaluate validation and test data; the ending becomes a stop where one came between."""
+    evaluate_and_record(training)
+    if training.test is not None:
+        result = evaluate(training, training.test)
+        if result is not None:
+            step = training.progress.step
+            training.record(step, {"test/loss": result.loss, "test/perplexity": result.perplexity})
+            training.journal.event(
+                "evaluation", step=step, split="test", loss=result.loss, perplexity=result.perplexity
+            )
+    reason = training.stop.asked_now()
+    return ending if reason is None else stopped(ending.step, reason)
+
+
+def exported_model(training: Training) -> ExportResult:
+    training.journal.phase("export")
+    largest = int(training.plan.config.checkpoint.max_shard_size_gb * 1e9)
+    result = export(training.engine, training.folder, largest)
+    training.journal.event(
+        "exported",
+        path=str(training.folder.export),
+        verified=result.verified,
+        max_abs_diff=result.max_abs_diff,
+        seconds=round(result.seconds, 3),
+        bytes=result.bytes,
+    )
+    return result
+
+
+def write_down(training: Training, ending: Ending, exported: ExportResult | None) -> None:
+    """Write outcome.json and the attempt's last event, on rank 0."""
+    if not training.world.first:
+        return
+    progress = training.progress
+    now = time.time()
+    failure = None
+    if ending.state is State.failed:
+        failure = Failure(
+            rank=0, node=0, host=socket.gethostname(), time=now, cause=Cause.nan, message=ending.reason, pid=os.getpid()
+        )
+    saved = progress.saved_step
+    outcome = Outcome(
+        state=ending.state,
+        reason=ending.reason,
+        step=saved,
+        attempt=training.attempt,
+        time=now,
+        failure=failure,
+        checkpoint=str(training.folder.checkpoint(saved)) if saved else None,
+        export_verified=None if exported is None else exported.verified,
+    )
+    write_outcome(training.folder.outcome, outcome)
+    if failure is not None:
+        training.journal.event("failure", cause=failure.cause.value, message=failure.message)
+    training.journal.event("attempt_ended", state=ending.state.value, reason=ending.reason)
+    print(f"{ending.state.value}: {ending.reason}", flush=True)

@@ -1,0 +1,129 @@
+"""The story of training: stop? → batch → forward, backward → step → log → evaluate → save.
+
+Only choreography: everything a rank needs is in `Training`, and what surrounds a step is in modules of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Generator
+from typing import cast
+
+import torch
+
+from conf.outcome import State
+from conf.schema import EvalStrategy
+from train.data.batches import Step
+from train.evaluate import evaluate_and_record
+from train.loss import loss_sum
+from train.saving import is_save_due, save
+from train.schedule import learning_rate
+from train.training import Ending, Training, not_a_number, stopped
+from train.window import memory
+
+
+def rehearse(training: Training) -> None:
+    """Forward and backward on the longest micro batch, so that memory fails now; changes nothing."""
+    started = time.monotonic()
+    devices = [training.world.device] if training.world.device.type == "cuda" else []
+    training.engine.train()
+    with torch.random.fork_rng(devices=devices):
+        loss = loss_sum(training.engine, training.loader.longest(), training.trims_logits)
+        training.engine.rehearse(loss)
+    seconds = round(time.monotonic() - started, 3)
+    training.journal.event("rehearsal", seconds=seconds, **memory(training.world.device))
+
+
+def train(training: Training) -> Ending:
+    """Train from `training.progress` to the last step, or to where a stop or a loss that is no number ends it."""
+    progress = training.progress
+    training.engine.train()
+    training.journal.phase("train", progress.step, training.total_steps, "steps")
+    with contextlib.closing(_steps(training, progress.step + 1)) as steps:
+        for step, data_s in steps:
+            reason = training.stop.asked()
+            if reason is not None:
+                return stopped(progress.step, reason)
+            make_step(training, step)
+            training.window.add_step(step, data_s)
+            progress.step = step.number
+            progress.tokens_seen += step.tokens
+            due = is_due(step.number, training.plan.config.train.logging_steps, training.total_steps)
+            if due and not math.isfinite(log(training, step)):
+                return not_a_number(step.number)
+            if is_evaluation_due(training, step):
+                evaluate_and_record(training)
+            if is_save_due(training, step.number):
+                if not math.isfinite(training.window.loss()):
+                    return not_a_number(step.number)
+                save(training)
+    return Ending(State.done, progress.step, "all steps are done")
+
+
+def _steps(training: Training, first: int) -> Generator[tuple[Step, float]]:
+    """Steps, each with the seconds that it was waited for."""
+    started = time.monotonic()
+    batches = cast("Generator[Step]", training.loader.steps(first, training.total_steps))
+    with contextlib.closing(batches):
+        for step in batches:
+            yield step, time.monotonic() - started
+            started = time.monotonic()
+
+
+def make_step(training: Training, step: Step) -> None:
+    """Forward and backward over the micro batches, and the update."""
+    config, engine = training.plan.config, training.engine
+    engine.set_lr(learning_rate(config.schedule, config.optim.learning_rate, step.number, training.total_steps))
+    # DeepSpeed averages gradients over ranks: times the world size it is their sum, over the targets of all ranks.
+    scale = engine.world_size / max(1, step.target_tokens)
+    last = len(step.micro_batches) - 1
+    for index, micro_batch in enumerate(step.micro_batches):
+        loss = loss_sum(engine, micro_batch, training.trims_logits)
+        training.window.add_loss(loss)
+        engine.backward(loss * scale, boundary=index == last)
+    engine.step()
+
+
+def log(training: Training, step: Step) -> float:
+    """Write the window's metrics; returns the loss, the same on all ranks. Waits for the device; a collective."""
+    config = training.plan.config
+    values = training.window.read()
+    loss = values["train/loss"]
+    lr = learning_rate(config.schedule, config.optim.learning_rate, step.number, training.total_steps)
+    norm = training.engine.grad_norm()
+    values |= {
+        "train/learning_rate": lr,
+        "train/grad_norm": norm,
+        "train/epoch": step.epoch,
+        "train/global_step": step.number,
+        "data/tokens_seen": training.progress.tokens_seen,
+    }
+    training.record(step.number, values)
+    if not math.isfinite(norm) and math.isfinite(loss):
+        text = f"step {step.number}: the gradient is not finite"
+        training.journal.event("warning", text=text)
+    if training.world.first:
+        speed = f"{values['perf/tokens_per_second']:,.0f} tokens/s"
+        print(
+            f"step {step.number}/{training.total_steps}  loss {loss:.4f}  lr {lr:.3g}  norm {norm:.3g}  {speed}",
+            flush=True,
+        )
+    return loss
+
+
+def is_due(step: int, every: int, total: int) -> bool:
+    """Whether something that happens every so many steps, and at the first and the last, happens now."""
+    return step in (1, total) or (every > 0 and step % every == 0)
+
+
+def is_evaluation_due(training: Training, step: Step) -> bool:
+    """Whether the validation set is evaluated after this step; after the last one that is done by the end itself."""
+    config = training.plan.config.train
+    if training.validation is None or step.number == training.total_steps:
+        return False
+    if config.eval_strategy is EvalStrategy.epoch:
+        before = step.epoch - training.loader.units_per_step / training.loader.units
+        return math.floor(step.epoch + 1e-9) > math.floor(before + 1e-9)
+    return config.eval_strategy is EvalStrategy.steps and step.number % max(1, config.eval_steps) == 0

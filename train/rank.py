@@ -1,0 +1,196 @@
+"""One rank from start to end.
+
+Read top to bottom it is the story of a run on one rank: join the others, load, go on from the newest checkpoint,
+rehearse, train, and finish with evaluation, checkpoint, export and outcome.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+
+from conf.layout import RunFolder
+from conf.outcome import State
+from conf.record import Layout, Plan, read_plan
+from train import checkpoint, distributed
+from train.data.batches import Loader
+from train.data.documents import Documents
+from train.data.prepared import read_prepared
+from train.distributed import World
+from train.engine import Engine, parameter_count
+from train.evaluate import evaluate_and_record
+from train.finish import finish
+from train.flops import mean_context, operations_per_token, peak_operations
+from train.loop import rehearse, train
+from train.metrics import Journal
+from train.model import accepts_logits_to_keep, load_model
+from train.optimizer import make_optimizer
+from train.stop import StopVote
+from train.track import Tracker
+from train.training import Ending, Progress, Record, Training, stopped
+from train.window import Window
+
+
+class WorldSizeError(Exception):
+    """The ranks that met are not as many as the plan knows a batch equation for."""
+
+
+class NoDataError(Exception):
+    """There is nothing to train on."""
+
+
+def main(folder: RunFolder, attempt: int) -> None:
+    """Train the run in `folder` as the rank that torch's environment variables name; the ending is in outcome.json."""
+    plan = read_plan(folder.run_json)
+    world = distributed.join(plan.topology, plan.config.train.deterministic)
+    train_run(plan, folder, attempt, world)
+    distributed.leave()
+
+
+def train_run(plan: Plan, folder: RunFolder, attempt: int, world: World) -> Ending:
+    """The run from its newest checkpoint to its end or a stop; a collective of all ranks in `world`."""
+    journal = Journal(folder, attempt, active=world.first)
+    tracker = Tracker.open(plan, folder, attempt) if world.first else None
+
+    def record(step: int, values: Mapping[str, float]) -> None:
+        journal.metrics(step, values)
+        if tracker is not None:
+            tracker.log(step, values)
+
+    state = State.failed
+    try:
+        with StopVote(folder.stop, world) as stop:
+            training = prepared(plan, folder, attempt, world, journal, record, stop)
+            ending = finish(training, begin(training))
+            training.engine.close()
+        state = ending.state
+    finally:
+        if tracker is not None:
+            tracker.close(state.value)
+    return ending
+
+
+def prepared(
+    plan: Plan,
+    folder: RunFolder,
+    attempt: int,
+    world: World,
+    journal: Journal,
+    record: Record,
+    stop: StopVote,
+) -> Training:
+    """Data, model, engine and the newest checkpoint: everything up to the first step.
+
+    Raises:
+        WorldSizeError: the plan has no layout for this many ranks.
+    """
+    layout = layout_of(plan, world)
+    config = plan.config
+    seed_generators(config.train.seed + world.rank)
+    journal.phase("load")
+    data = read_prepared(folder)
+    documents = data.open("train")
+    if documents is None or not len(documents):
+        raise NoDataError(f"{folder.data_json} has no training documents")
+    model = load_model(plan, layout, folder)
+    optimizer, optimizer_name = make_optimizer(model, config.optim, config.parallel, world.device, world.all_true)
+    engine = Engine(model, optimizer, layout.deepspeed, world.device)
+
+    def loader_of(documents: Documents | None) -> Loader | None:
+        if documents is None or not len(documents):
+            return None
+        packed = plan.packing != "none"
+        return Loader(documents, config, layout.batch, world.rank, world.size, world.device, data.pad_id, packed)
+
+    loader = cast("Loader", loader_of(documents))
+    operations = operations_per_token(engine.module, engine.module.config, mean_context(documents.lengths))
+    training = Training(
+        plan=plan,
+        layout=layout,
+        folder=folder,
+        attempt=attempt,
+        world=world,
+        engine=engine,
+        loader=loader,
+        validation=loader_of(data.open("validation")),
+        test=loader_of(data.open("test")),
+        total_steps=loader.total_steps(config.train.num_train_epochs, config.train.max_steps),
+        journal=journal,
+        record=record,
+        stop=stop,
+        window=Window(world, operations, peak_operations(world.device)),
+        trims_logits=accepts_logits_to_keep(model),
+    )
+    say(training, f"{batch_equation(training)}; {optimizer_name}; {model_in_words(training)}")
+    go_on(training)
+    return training
+
+
+def begin(training: Training) -> Ending:
+    """Rehearse, evaluate an untrained model, train."""
+    if training.plan.config.train.rehearsal:
+        rehearse(training)
+    reason = training.stop.asked_now()
+    if reason is not None:
+        return stopped(training.progress.step, reason)
+    if training.progress.step == 0:
+        evaluate_and_record(training)
+    return train(training)
+
+
+def go_on(training: Training) -> None:
+    """Take up the newest checkpoint that verifies, if there is one."""
+
+    def report(text: str) -> None:
+        training.journal.event("warning", text=text)
+
+    info = checkpoint.newest_valid(training.folder, training.world, report)
+    if info is None:
+        return
+    state = checkpoint.load(training.engine, info)
+    training.progress = Progress(step=info.step, tokens_seen=int(state["tokens_seen"]), saved_step=info.step)
+    say(training, f"going on after step {info.step} of attempt {state['attempt']}", event="resumed")
+
+
+def layout_of(plan: Plan, world: World) -> Layout:
+    """Batch and DeepSpeed JSON at the number of ranks that met."""
+    if world.size not in plan.layouts:
+        known = ", ".join(str(size) for size in sorted(plan.layouts))
+        raise WorldSizeError(f"{world.size} ranks met; the plan has layouts for {known}")
+    return plan.layouts[world.size]
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python, NumPy and torch; each rank has its own seed, for dropout."""
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    torch.manual_seed(seed)
+
+
+def batch_equation(training: Training) -> str:
+    """The batch in words, such as `16 documents a step = 4 × 2 micro batches × 2 ranks`."""
+    batch = training.layout.batch
+    if training.plan.packing == "none":
+        parts = f"micro batch {batch.micro_batch_size} × {batch.accumulation} × {batch.world_size} ranks"
+        return f"{batch.global_batch_size} documents a step = {parts}"
+    tokens = batch.micro_batch_size * training.plan.config.data.max_length
+    rows = f"about {batch.accumulation} × {batch.world_size} ranks rows of at most {tokens} tokens"
+    return f"{batch.global_batch_size} documents a step, packed ({training.plan.packing}) into {rows}"
+
+
+def model_in_words(training: Training) -> str:
+    topology = training.plan.topology
+    count = parameter_count(training.engine.module.parameters())
+    where = f"{topology.nodes} nodes × {topology.ranks_per_node} ranks ({topology.device.value}, {topology.start})"
+    return f"{training.plan.model_type} of {count:,} parameters, ZeRO-{training.engine.zero_stage} on {where}"
+
+
+def say(training: Training, text: str, event: str = "batch") -> None:
+    """Once into rank 0's log and the events."""
+    training.journal.event(event, text=text)
+    if training.world.first:
+        print(text, flush=True)

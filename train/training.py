@@ -1,0 +1,69 @@
+"""What one rank trains with, and how its training ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from conf.layout import RunFolder
+from conf.outcome import State, StopReason
+from conf.record import Layout, Plan
+from train.data.batches import Loader
+from train.distributed import World
+from train.engine import Engine
+from train.metrics import Journal
+from train.stop import StopVote
+from train.window import Window
+
+Record = Callable[[int, Mapping[str, float]], None]
+"""Takes a step and its metrics; on ranks other than 0 it does nothing with them."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the loop ended: `done`, a stop, or `failed` because the loss is no number. `step` was the last one made."""
+
+    state: State
+    step: int
+    reason: str
+
+
+def stopped(step: int, reason: StopReason) -> Ending:
+    """The ending that a word in STOP asks for."""
+    return Ending(State(reason.value), step, f"stop asked for: {reason.value}")
+
+
+def not_a_number(step: int) -> Ending:
+    """The ending of a loss that is no number any more."""
+    return Ending(State.failed, step, f"the loss is not finite at step {step}")
+
+
+@dataclass
+class Progress:
+    """How far the run is; travels in checkpoints."""
+
+    step: int = 0
+    tokens_seen: int = 0
+    saved_step: int = 0
+
+
+@dataclass
+class Training:
+    """Everything one rank trains with."""
+
+    plan: Plan
+    layout: Layout
+    folder: RunFolder
+    attempt: int
+    world: World
+    engine: Engine
+    loader: Loader
+    validation: Loader | None
+    test: Loader | None
+    total_steps: int
+    journal: Journal
+    record: Record
+    stop: StopVote
+    window: Window
+    trims_logits: bool
+    progress: Progress = field(default_factory=Progress)
