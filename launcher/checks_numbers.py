@@ -1,0 +1,113 @@
+"""Numbers outside the range in which they mean something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+from conf.schema import EvalStrategy, RunConfig, Scheduler
+from launcher.problems import Problem
+
+
+@dataclass(frozen=True)
+class Range:
+    """Least and largest value; `above` and `below` exclude the ends."""
+
+    least: float
+    largest: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` lies in the range."""
+        low = value > self.least if self.above else value >= self.least
+        return low and (value < self.largest if self.below else value <= self.largest) and math.isfinite(value)
+
+    def words(self) -> str:
+        """The range in words."""
+        low = f"{'above' if self.above else 'at least'} {self.least:g}"
+        if self.largest == math.inf:
+            return f"has to be {low}"
+        return f"has to be {low} and {'below' if self.below else 'at most'} {self.largest:g}"
+
+    def nearest(self, value: float) -> str:
+        """The end of the range next to `value`, where the end belongs to it."""
+        if value <= self.least:
+            return "" if self.above else f"{self.least:g}"
+        return "" if self.below or not math.isfinite(self.largest) else f"{self.largest:g}"
+
+
+COUNT = Range(1)
+AMOUNT = Range(0)
+DECAY = Range(0, 1, below=True)
+
+RANGES = {
+    "model.tokenizer_vocab_size": Range(260),
+    "data.validation_size": AMOUNT,
+    "data.max_length": Range(2),
+    "data.max_bad_rows": AMOUNT,
+    "data.prepare_workers": AMOUNT,
+    "parallel.zero_stage": Range(0, 3),
+    "parallel.hpz_partition_size": AMOUNT,
+    "optim.learning_rate": Range(0, above=True),
+    "optim.weight_decay": AMOUNT,
+    "optim.adam_beta1": DECAY,
+    "optim.adam_beta2": DECAY,
+    "optim.adam_epsilon": Range(0, above=True),
+    "optim.max_grad_norm": AMOUNT,
+    "schedule.warmup_steps": AMOUNT,
+    "schedule.decay_steps": AMOUNT,
+    "schedule.min_lr_ratio": Range(0, 1),
+    "train.global_batch_size": COUNT,
+    "train.per_device_train_batch_size": COUNT,
+    "train.gradient_accumulation_steps": COUNT,
+    "train.max_steps": COUNT,
+    "train.num_train_epochs": Range(0, above=True),
+    "train.seed": Range(0, 2**32 - 1),
+    "train.logging_steps": COUNT,
+    "train.per_device_eval_batch_size": COUNT,
+    "train.eval_samples": AMOUNT,
+    "checkpoint.save_steps": AMOUNT,
+    "checkpoint.save_total_limit": COUNT,
+    "checkpoint.max_shard_size_gb": Range(0, above=True),
+    "cluster.nodes": COUNT,
+    "cluster.ranks_per_node": COUNT,
+    "cluster.gpus_per_node": Range(-1),
+    "cluster.cpus_per_task": COUNT,
+    "cluster.signal_lead_s": Range(0, 65535),
+}
+"""Range of each number. 260: 256 bytes and the special tokens. 65535: sbatch(1), `--signal`."""
+
+
+def number_problems(config: RunConfig) -> Iterator[Problem]:
+    """Numbers outside their range, and shares that are neither a share nor a whole number."""
+    for key, allowed in RANGES.items():
+        value = reduce(getattr, key.split("."), config)
+        if isinstance(value, int | float) and not allowed.holds(value):
+            yield Problem(key, f"{value:g}", allowed.words(), allowed.nearest(value))
+    if config.train.eval_strategy is EvalStrategy.steps and config.train.eval_steps < 1:
+        yield Problem(
+            "train.eval_steps", str(config.train.eval_steps), "has to be at least 1", "train.eval_strategy=no"
+        )
+    yield from _share_problems(config)
+
+
+def _share_problems(config: RunConfig) -> Iterator[Problem]:
+    schedule, steps = config.schedule, config.train.max_steps
+    shares = {"schedule.warmup_steps": schedule.warmup_steps, "data.validation_size": config.data.validation_size}
+    if schedule.lr_scheduler_type is Scheduler.warmup_stable_decay:
+        shares["schedule.decay_steps"] = schedule.decay_steps
+    for key, value in shares.items():
+        if value >= 1 and value != math.floor(value):
+            rule = "is neither a share below 1 nor a whole number"
+            yield Problem(key, f"{value:g}", rule, f"{math.floor(value)}, {math.ceil(value)}")
+    if not steps or schedule.warmup_steps < 0:
+        return
+    taken = {
+        key: value if value >= 1 else value * steps for key, value in shares.items() if key.startswith("schedule.")
+    }
+    if sum(taken.values()) > steps:
+        words = " + ".join(f"{key.split('.')[1]} {value:g}" for key, value in taken.items())
+        yield Problem("train.max_steps", str(steps), f"is less than {words}", str(math.ceil(sum(taken.values()))))
