@@ -17,6 +17,7 @@ checkpoints/          step-00000100/ … each with a manifest
 data.json, model/     written by the data step: where the prepared data lies; tokenizer and, for `random`, the model
 export/               the Hugging Face model
 wandb/                W&B's own files
+slurm-<job id>.log    what the job said before its attempt had a folder
 """
 
 from __future__ import annotations
@@ -225,6 +226,11 @@ class RunFolder:
     def samples(self) -> Path:
         """Prompts answered by the exported model: one JSON object a line."""
         return self.path / "samples.jsonl"
+
+    @property
+    def slurm_output(self) -> Path:
+        """Slurm's own output file, where %j is the job id; the job script goes on in the attempt's `job_log`."""
+        return self.path / "slurm-%j.log"
 
     @property
     def wandb(self) -> Path:

@@ -24,7 +24,13 @@ _ABSENT = "(not given)"
 
 def content_of(config: RunConfig) -> dict[str, Any]:
     """The configuration without its free keys, flat: dotted key → plain value."""
-    return flat_content(msgspec.to_builtins(config))
+    return flat_content(plain(config))
+
+
+def plain(config: RunConfig) -> dict[str, Any]:
+    """The configuration as nested mappings of plain values."""
+    nested: dict[str, Any] = msgspec.to_builtins(config)
+    return nested
 
 
 def flat_content(config: Mapping[str, Any]) -> dict[str, Any]:
