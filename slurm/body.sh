@@ -11,7 +11,7 @@
 set -u -o pipefail
 
 # Variables that pass the scrub always. A trailing * is a prefix. job/allow adds the site's and the person's.
-readonly PASSING='PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TERM PWD SHLVL _ HOSTNAME SLURM_CONF
+readonly PASSING='PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TERM PWD SHLVL _ SLURM_CONF
   MODULEPATH* MODULESHOME MODULES_* LMOD_* CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES'
 readonly PORT_FIRST=15000 PORT_COUNT=16000 # below Linux's ephemeral ports, away from torch's 29500
 readonly PORT_TRIES=5
@@ -127,6 +127,11 @@ choose_port() {
   export MUSTER_PORT
 }
 
+scratch_folder() {
+  printf '%s/muster-%s/job-%s-%s-%s' "${settings[scratch]}" "$UID" "${MUSTER_JOB//[^A-Za-z0-9]/-}" \
+    "$MUSTER_ATTEMPT" "$MUSTER_NODE_RANK"
+}
+
 # Node-local folders: one for the job, gone after it, and one that compiled extensions share over jobs. Folders of jobs
 # that were killed are known by the process in `owner`, which is of this node and no longer there.
 make_scratch() {
@@ -136,7 +141,8 @@ make_scratch() {
   for old in "$base"/job-*; do
     [[ -f $old/owner ]] && IFS= read -r owner <"$old/owner" && [[ ! -d /proc/$(number "$owner" 0) ]] && rm -rf -- "$old"
   done
-  export MUSTER_SCRATCH=$base/job-${MUSTER_JOB//[^A-Za-z0-9]/-}-$MUSTER_ATTEMPT
+  MUSTER_SCRATCH=$(scratch_folder)
+  export MUSTER_SCRATCH
   (umask 077 && mkdir -p "$MUSTER_SCRATCH") || fail "cluster.scratch: cannot make $MUSTER_SCRATCH"
   printf '%s\n' "$$" >"$MUSTER_SCRATCH/owner"
   mkdir -p "$MUSTER_SCRATCH/tmp" "$MUSTER_SCRATCH/triton" "$MUSTER_SCRATCH/inductor" "$base/extensions"
@@ -145,7 +151,8 @@ make_scratch() {
 }
 
 remove_scratch() {
-  local folder=${settings[scratch]}/muster-$UID/job-${MUSTER_JOB//[^A-Za-z0-9]/-}-$MUSTER_ATTEMPT
+  local folder
+  folder=$(scratch_folder)
   [[ -d $folder && -O $folder ]] && rm -rf -- "$folder"
   return 0
 }
@@ -174,22 +181,32 @@ start_python() {
   fi
   while IFS= read -r name; do
     [[ $name == SLURM_CONF ]] || unset -v "$name"
-  done < <(compgen -v SLURM_; compgen -v SBATCH_; compgen -v SRUN_)
+  done < <(compgen -v SLURM; compgen -v SBATCH_; compgen -v SRUN_)
   mapfile -t python <"$run/job/python"
   exec "${python[@]}" -I -u "$run/code/muster.zip" "$1" "$run"
 }
 
-# job_state: Slurm's word on this job, `unknown` where the controller does not answer.
-job_state() {
+# ask_job: Slurm's word on this job: `state` and whether it is being `preempted`; unknown where nobody answers.
+ask_job() {
   local line
   line=$(timeout 10 scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null) || line=
-  [[ $line =~ \ JobState=([A-Z_]+)\  ]] && printf '%s' "${BASH_REMATCH[1]}" && return
-  printf 'unknown'
+  state=unknown preempted=
+  [[ $line =~ \ JobState=([A-Z_]+)\  ]] && state=${BASH_REMATCH[1]}
+  [[ $line =~ \ PreemptTime=([0-9T:-]+)\  ]] && preempted=yes
+  return 0
 }
 
-# A plain scancel and a preemption send the same signal; only Slurm knows which it was.
-on_term() {
-  if [[ $(job_state) == CANCELLED ]]; then write_stop cancelled; else write_stop preempted; fi
+# on_signal WORD: a plain scancel, a preemption and the time limit may send the same signal; Slurm knows which it was.
+on_signal() {
+  local state preempted
+  ask_job
+  if [[ $state == CANCELLED ]]; then
+    write_stop cancelled
+  elif [[ -n $preempted ]]; then
+    write_stop preempted
+  else
+    write_stop "$1"
+  fi
 }
 
 # run_ranks: one agent a node. srun runs in the background, since bash runs no trap while it waits for a foreground one.
@@ -225,7 +242,7 @@ clean_nodes() {
 
 # again: back into the queue, where the budget and Slurm allow it.
 again() {
-  local state
+  local state preempted
   if [[ ${settings[requeue]} != true ]]; then
     say 'not requeued: cluster.requeue=false'
     exit "$1"
@@ -234,7 +251,7 @@ again() {
     say "not requeued: attempt $attempt was the last of max_requeues=${settings[max_requeues]}"
     exit 1
   fi
-  state=$(job_state)
+  ask_job
   if [[ $state == CANCELLED ]]; then
     say 'not requeued: cancelled'
     exit 1
@@ -269,8 +286,8 @@ batch() {
   say "srun$arguments"
   say "variables: $(compgen -e | tr '\n' ' ')"
 
-  trap 'write_stop time_limit' USR1
-  trap 'on_term' TERM
+  trap 'on_signal time_limit' USR1
+  trap 'on_signal preempted' TERM
   trap 'write_stop stopped' USR2 # a poke: on a shared folder the person's own STOP may show here a minute late
   for ((try = 0; try < PORT_TRIES; try++)); do
     run_ranks
@@ -298,6 +315,7 @@ node() {
 }
 
 clean() {
+  export MUSTER_NODE_RANK=${SLURM_NODEID:-0}
   read_settings
   remove_scratch
 }
@@ -331,7 +349,8 @@ main() {
   local mode=${1:-}
   run=${2:-}
   [[ $run == /* && -d $run/job ]] || fail "usage: body.sh batch|node|clean|local RUN, the absolute path of a run folder"
-  unset -v CDPATH BASH_ENV ENV
+  unset -v CDPATH BASH_ENV ENV HOSTNAME
+  IFS= read -r HOSTNAME </proc/sys/kernel/hostname # a step inherits that of the first node
   case $mode in
     batch) batch ;;
     node) node "${3:?}" ;;
