@@ -12,6 +12,8 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from conf.outcome import Cause
+
 KNOWN_ARGUMENTS = frozenset(
     {
         "cache_position",
@@ -34,6 +36,8 @@ KNOWN_ARGUMENTS = frozenset(
 
 class PackingError(Exception):
     """Packed documents would not be computed as documents alone."""
+
+    cause = Cause.config
 
 
 def attend(

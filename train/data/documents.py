@@ -31,14 +31,26 @@ class Document:
     ids: LongArray
     target_mask: BoolArray
 
+    @property
+    def prompt(self) -> LongArray:
+        """What comes before the first target: what a model is given to answer."""
+        return self.ids[: int(self.target_mask.argmax())]
+
 
 class Documents(Sequence[Document]):
-    """All documents of one split, in the order of their rows. `lengths` and `targets` are int32 (documents,)."""
+    """Documents of one split. `lengths` and `targets` are int32 (documents,); `starts` is where each begins."""
 
-    def __init__(self, tokens: npt.NDArray[Any], bits: npt.NDArray[np.uint8], lengths: IntArray, targets: IntArray):
+    def __init__(
+        self,
+        tokens: npt.NDArray[Any],
+        bits: npt.NDArray[np.uint8],
+        starts: LongArray,
+        lengths: IntArray,
+        targets: IntArray,
+    ):
         self._tokens = tokens
         self._bits = bits
-        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        self._starts = starts
         self.lengths = lengths
         self.targets = targets
 
@@ -65,21 +77,29 @@ class Documents(Sequence[Document]):
                 raise ValueError(f"{folder / name} has {found} bytes, {size} expected")
         if len(lengths) != index["documents"] or len(targets) != index["documents"] or int(lengths.sum()) != tokens:
             raise ValueError(f"{folder}: lengths and index do not agree")
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
         if tokens == 0:
-            return cls(np.zeros(0, dtype), np.zeros(0, np.uint8), lengths, targets)
+            return cls(np.zeros(0, dtype), np.zeros(0, np.uint8), starts, lengths, targets)
         return cls(
             np.memmap(folder / "tokens.bin", dtype, mode="r"),
             np.memmap(folder / "targets.bin", np.uint8, mode="r"),
+            starts,
             lengths,
             targets,
         )
+
+    def subset(self, indices: LongArray) -> Documents:
+        """The documents at `indices`, in that order, over the same files."""
+        starts, lengths, targets = self._starts[indices], self.lengths[indices], self.targets[indices]
+        return Documents(self._tokens, self._bits, starts, lengths, targets)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: Any) -> Any:
         """The document at an integer index; slices are not supported."""
-        start, end = int(self._starts[index]), int(self._starts[index + 1])
+        start = int(self._starts[index])
+        end = start + int(self.lengths[index])
         first, last = start // 8, (end + 7) // 8
         bits = np.unpackbits(self._bits[first:last], bitorder="little")
         mask = bits[start - first * 8 : end - first * 8].astype(np.bool_)

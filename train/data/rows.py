@@ -102,6 +102,17 @@ def segments(row: Mapping[str, Any], shape: Shape, config: DataConfig, render: R
     return [(template.replace("{prompt}", prompt), every), (response, True)]
 
 
+def plain_text(row: Mapping[str, Any], shape: Shape, config: DataConfig) -> str:
+    """The text of a row without a chat template, to train a tokenizer on.
+
+    Raises:
+        RowError: the row lacks something, or has it in a wrong type.
+    """
+    if shape.format is DataFormat.messages:
+        return "\n".join(message["content"] or "" for message in _messages(row, shape))
+    return "".join(text for text, _ in segments(row, shape, config, None))
+
+
 def _prompt_and_response(row: Mapping[str, Any], shape: Shape) -> tuple[str, str]:
     if shape.format is DataFormat.prompt:
         return _text(row, shape, "prompt"), _text(row, shape, "response")
@@ -175,7 +186,6 @@ def turns(messages: list[dict[str, Any]], render: Render) -> list[Segment]:
             raise DataError(_broken(number, "its end cannot be found"))
         pieces += [(whole[at : len(before)], False), (whole[len(before) : end], True)]
         at = end
-    # What a template writes after the last turn (a newline, say) is never asked of a model.
     pieces.append((whole[at:], False))
     return [piece for piece in pieces if piece[0]]
 

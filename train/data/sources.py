@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from conf.outcome import Cause
+
 BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 2000
 
@@ -25,6 +27,8 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 class DataError(Exception):
     """The data cannot be used; the message says where and why."""
+
+    cause = Cause.data
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,111 @@
+"""The sources of a run's splits: a file each, or the splits of a hub data set."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from conf.schema import DataConfig
+from train.data import sources as files
+from train.data.rows import RowError, Shape, plain_text, shape_of
+from train.data.sources import Block, DataError, Row, decode
+
+HUB_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows of one split: a file, or a loaded split of a hub data set. `size` is in bytes, or rows of the latter."""
+
+    name: str
+    size: int
+    hub: Any = None
+
+    @cached_property
+    def digest(self) -> str:
+        """What identifies the content."""
+        if self.hub is None:
+            return files.digest(Path(self.name))
+        return hashlib.sha256(f"hub:{self.name}:{self.hub._fingerprint}".encode()).hexdigest()
+
+    def blocks(self) -> Iterator[Block]:
+        return files.blocks(Path(self.name)) if self.hub is None else files.hub_blocks(self.name, self.hub)
+
+    def rows(self) -> Iterator[Row]:
+        """Rows that can be decoded."""
+        for block in self.blocks():
+            yield from decode(block)[0]
+
+    def texts(self, data: DataConfig) -> Iterator[str]:
+        """The text of every row that can be used, to train a tokenizer on."""
+        shape = self.shape(data)
+        for row in self.rows():
+            with contextlib.suppress(RowError):
+                yield plain_text(row.columns, shape, data)
+
+    def shape(self, data: DataConfig) -> Shape:
+        """Format and columns, by the first row that can be decoded.
+
+        Raises:
+            DataError: there is none, or its columns do not fit.
+        """
+        first = next(self.rows(), None)
+        if first is None:
+            bad = next((str(row) for block in self.blocks() for row in decode(block)[1]), "empty")
+            raise DataError(f"{self.name}: no row can be read ({bad})")
+        return shape_of(first.columns, data, f"{self.name}:{first.line}")
+
+
+def sources(data: DataConfig) -> dict[str, Source]:
+    """The sources by split: `train` and, where given, `validation` and `test`.
+
+    Raises:
+        DataError: there is no training data, a file is missing, or the hub data set is not on this machine.
+    """
+    given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
+    found = {name: _file(f"data.{name}_file", path) for name, path in given.items() if path is not None}
+    if data.dataset_name is not None:
+        found = _hub(data.dataset_name, data.dataset_config_name) | found
+    if "train" not in found:
+        raise DataError("no training data: give data.train_file or data.dataset_name")
+    return {name: found[name] for name in given if name in found}
+
+
+def _file(key: str, path: str) -> Source:
+    if not Path(path).is_file():
+        raise DataError(f"{key}={path}: no such file")
+    return Source(path, Path(path).stat().st_size)
+
+
+def _hub(name: str, config_name: str | None) -> dict[str, Source]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(name, config_name)
+    except (OSError, ValueError) as error:
+        raise DataError(f"data.dataset_name={name}: {error}") from error
+    found = {}
+    for split, names in HUB_SPLITS.items():
+        known = next((known for known in names if known in loaded), None)
+        if known is not None:
+            found[split] = Source(f"{name}[{known}]", len(loaded[known]), loaded[known])
+    return found
+
+
+def held_out_count(validation_size: float, documents: int) -> int:
+    """Documents held out for validation: a share below 1, at least one, or their number.
+
+    Raises:
+        DataError: none would be left to train on.
+    """
+    if validation_size <= 0:
+        return 0
+    count = max(1, round(validation_size * documents)) if validation_size < 1 else round(validation_size)
+    if count >= documents:
+        raise DataError(f"data.validation_size={validation_size:g} leaves none of {documents} documents to train on")
+    return count

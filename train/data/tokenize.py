@@ -1,0 +1,165 @@
+"""Documents from rows: tokens, and which of them are targets. Runs in worker processes; imports no torch.
+
+A document is what the tokenizer puts before a text (its begin token, if any), the text in pieces, and the end token.
+The pieces are encoded one by one, as they are when the model answers a prompt; tokenizers that put a space before every
+text encode the whole and assign tokens to pieces by their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from conf.schema import DataConfig, DataFormat, LongRows
+from train.data.documents import BoolArray, IntArray
+from train.data.rows import RowError, Segment, Shape, segments
+from train.data.sources import BadRow, Block, DataError, Row, decode
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The documents of one block, end to end, with what became of its rows."""
+
+    ids: IntArray
+    mask: BoolArray
+    lengths: IntArray
+    done: int
+    rows: int
+    bad: list[BadRow] = field(default_factory=list)
+    truncated: int = 0
+    dropped: int = 0
+    without_targets: int = 0
+
+
+@dataclass
+class Encoder:
+    """What turns blocks into tokens: a tokenizer, the shape of the rows and the options."""
+
+    tokenizer: Any
+    shape: Shape
+    data: DataConfig
+
+    def __post_init__(self) -> None:
+        self._end = int(self.tokenizer.eos_token_id)
+        self._backend: Any = getattr(self.tokenizer, "_tokenizer", None)
+        self._templated = bool(self.tokenizer.chat_template) and self.shape.format is not DataFormat.text
+        self._begin = [] if self._templated else self._what_comes_before()
+        self._spaced = self._backend is not None and self._puts_space_before()
+
+    def encode(self, block: Block) -> Tokens:
+        """The documents of a block.
+
+        Raises:
+            DataError: a document is too long and `on_long` is `error`, or the chat template cannot be used.
+        """
+        rows, bad = decode(block)
+        seen = len(rows) + len(bad)
+        kept: list[Row] = []
+        texts: list[list[Segment]] = []
+        for row in rows:
+            try:
+                texts.append(self._segments(row, block.file))
+                kept.append(row)
+            except RowError as error:
+                bad.append(BadRow(block.file, row.line, str(error)))
+        documents = self._encode_whole(texts) if self._spaced else self._encode_pieces(texts)
+        return self._gather(documents, kept, block, seen, sorted(bad, key=lambda row: row.line))
+
+    def _segments(self, row: Row, file: str) -> list[Segment]:
+        try:
+            return segments(row.columns, self.shape, self.data, self._render if self._templated else None)
+        except DataError as error:
+            raise DataError(f"{file}:{row.line}: {error}") from error
+
+    def _render(self, messages: list[dict[str, Any]], open_turn: bool) -> str:
+        import jinja2
+
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_turn)
+        except jinja2.exceptions.TemplateError as error:
+            raise RowError(f"the chat template refuses it: {error}") from error
+        return str(text)
+
+    def _encode_pieces(self, texts: list[list[Segment]]) -> list[tuple[list[int], list[bool]]]:
+        flat = iter(self._encode([piece for pieces in texts for piece, _ in pieces]))
+        documents = []
+        for pieces in texts:
+            ids, mask = list(self._begin), [False] * len(self._begin)
+            for _, target in pieces:
+                encoded = next(flat)
+                ids += encoded
+                mask += [target] * len(encoded)
+            documents.append((ids, mask))
+        return documents
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        if self._backend is not None:
+            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+    def _encode_whole(self, texts: list[list[Segment]]) -> list[tuple[list[int], list[bool]]]:
+        """As `_encode_pieces`, by the place of each token; one that begins before a target's piece is none."""
+        wholes = ["".join(piece for piece, _ in pieces) for pieces in texts]
+        documents = []
+        encodings = self._backend.encode_batch(wholes, add_special_tokens=False)
+        for pieces, encoding in zip(texts, encodings, strict=True):
+            bounds = np.cumsum([len(piece) for piece, _ in pieces])
+            starts = np.array([start for start, _ in encoding.offsets], np.int64)
+            owner = np.minimum(np.searchsorted(bounds, starts, side="right"), len(pieces) - 1)
+            targets = np.array([target for _, target in pieces], np.bool_)[owner]
+            documents.append((self._begin + encoding.ids, [False] * len(self._begin) + targets.tolist()))
+        return documents
+
+    def _gather(
+        self, documents: list[tuple[list[int], list[bool]]], rows: list[Row], block: Block, seen: int, bad: list[BadRow]
+    ) -> Tokens:
+        limit, on_long = self.data.max_length, self.data.on_long
+        truncated = dropped = without = 0
+        ids: list[int] = []
+        mask: list[bool] = []
+        lengths: list[int] = []
+        for (tokens, targets), row in zip(documents, rows, strict=True):
+            self._finish(tokens, targets)
+            if len(tokens) > limit:
+                if on_long is LongRows.error:
+                    raise DataError(
+                        f"{block.file}:{row.line}: {len(tokens)} tokens are more than data.max_length={limit} "
+                        "(data.on_long=error; truncate or drop)"
+                    )
+                if on_long is LongRows.drop:
+                    dropped += 1
+                    continue
+                truncated += 1
+                tokens, targets = tokens[:limit], targets[:limit]
+            targets[0] = False
+            if not any(targets):
+                without += 1
+                continue
+            ids += tokens
+            mask += targets
+            lengths.append(len(tokens))
+        arrays = np.array(ids, np.int32), np.array(mask, np.bool_), np.array(lengths, np.int32)
+        return Tokens(*arrays, block.done, seen, bad, truncated, dropped, without)
+
+    def _finish(self, tokens: list[int], targets: list[bool]) -> None:
+        """End a document with the end token, a target, where a chat template did not do that."""
+        if self._templated and self._end in tokens[-2:]:
+            return  # some templates write a newline after the end token
+        tokens.append(self._end)
+        targets.append(not self._templated or self.data.completion_only_loss is False or targets[-1])
+
+    def _what_comes_before(self) -> list[int]:
+        """Tokens that the tokenizer puts before a text by itself."""
+        plain = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer("a")["input_ids"]
+        for start in range(len(whole) - len(plain) + 1):
+            if whole[start : start + len(plain)] == plain:
+                return list(whole[:start])
+        return []
+
+    def _puts_space_before(self) -> bool:
+        """Whether a text in two pieces gets other tokens than in one, for want of a boundary inside it."""
+        pieces = [self._backend.encode(text, add_special_tokens=False).ids for text in ("a:\n", "b")]
+        return bool(pieces[0] + pieces[1] != self._backend.encode("a:\nb", add_special_tokens=False).ids)

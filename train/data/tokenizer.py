@@ -1,0 +1,154 @@
+"""Which tokenizer a run has: the model's own, another one, or one trained on the data.
+
+Its identity is worked out without importing transformers where the files lie on disk, so that a run whose data is
+prepared already starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from conf.schema import ModelConfig
+from train.data.sources import DataError
+
+TRAINED = "train"
+BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
+
+TRAINING_BYTES = 64 << 20
+"""Text that a tokenizer is trained on; more changes little and takes long."""
+
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""Files of a tokenizer that decide what it makes of a text."""
+
+
+def tokenizer_source(model: ModelConfig) -> str:
+    """Folder or hub name of the tokenizer, or `train`."""
+    return model.tokenizer_name_or_path or model.model_name_or_path
+
+
+def tokenizer_identity(model: ModelConfig, train_content: str) -> str:
+    """SHA-256 over what decides the tokens of a text: a tokenizer's files, or what one is trained on.
+
+    Args:
+        train_content: what identifies the training data and how its text is taken from the rows.
+    """
+    source = tokenizer_source(model)
+    if source == TRAINED:
+        return _sha256(TRAINED, str(model.tokenizer_vocab_size), train_content)
+    folder = _folder(source, model.revision)
+    if folder is None:
+        return _sha256("hub", source, model.revision or "")
+    parts = [
+        f"{name}:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}" for name in FILES if _is(folder, name)
+    ]
+    return _sha256("files", *parts)
+
+
+def _is(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
+
+
+def _sha256(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _folder(source: str, revision: str | None) -> Path | None:
+    """Where the files of a tokenizer lie, if they lie on this machine."""
+    if Path(source).is_dir():
+        return Path(source)
+    import huggingface_hub
+
+    for name in FILES:
+        found = huggingface_hub.try_to_load_from_cache(source, name, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def load_tokenizer(model: ModelConfig) -> Any:
+    """The tokenizer that a model comes with, or the one named instead of it.
+
+    Raises:
+        DataError: there is none, or it cannot end a document.
+    """
+    from transformers import AutoTokenizer
+
+    source = tokenizer_source(model)
+    arguments: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+    if model.revision is not None and source == model.model_name_or_path:
+        arguments["revision"] = model.revision
+    try:
+        return AutoTokenizer.from_pretrained(source, **arguments)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no tokenizer at {source!r} (model.tokenizer_name_or_path): {error}") from error
+
+
+def complete_tokenizer(tokenizer: Any, chat_template: str | None) -> list[str]:
+    """Give a tokenizer the chat template of the configuration and a pad token; what was done, in words.
+
+    Raises:
+        DataError: it has no end token.
+    """
+    notes = []
+    if tokenizer.eos_token_id is None:
+        raise DataError("the tokenizer has no end token (eos_token): a model could not learn where to stop")
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        notes.append(f"the tokenizer has no pad token: {tokenizer.eos_token!r} is used; padding is never a target")
+    return notes
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
+    """A byte-level BPE of `vocabulary` tokens, trained on the first 64 MiB of the texts; the same texts give the same.
+
+    Raises:
+        DataError: the vocabulary cannot hold all bytes.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = [BEGIN, END, PAD]
+    if vocabulary < len(alphabet) + len(special):
+        raise DataError(
+            f"model.tokenizer_vocab_size={vocabulary} is too small for all bytes and special tokens; "
+            f"nearest: {len(alphabet) + len(special)}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(_head(texts), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", pair=f"{BEGIN} $A $B", special_tokens=[(BEGIN, tokenizer.token_to_id(BEGIN))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
+
+
+def _head(texts: Iterable[str]) -> Iterable[str]:
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text)
+        if size >= TRAINING_BYTES:
+            return
