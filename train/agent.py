@@ -133,7 +133,7 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
     environment = node.environment
     with ExitStack() as stack:
         step = stack.enter_context(DataStep(node.data_argv, node.folder, node.attempt)) if environment.is_head else None
-        preload(node.plan)
+        preload(node.plan, node.program.modules)
         _check_gpus(node.plan)
         start = choose_start(node.plan)
         ending.start = start.mode

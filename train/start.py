@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import zipimport
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +30,14 @@ RUN_CHECKOUT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from train.__ma
 
 @dataclass(frozen=True)
 class Program:
-    """What the ranks of a run do: as a function to fork, and as an argument vector to run."""
+    """What the ranks of a run do: as a function to fork, and as an argument vector to run.
+
+    `modules` are imported once before forking.
+    """
 
     entry: Entry
     argv: list[str]
+    modules: tuple[str, ...] = HEAVY_MODULES
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ def set_environment(environ: MutableMapping[str, str], plan: Plan, scratch: Path
         environ.setdefault(name, str(scratch / folder))
 
 
-def preload(plan: Plan) -> None:
-    """Import, once for all ranks of the node, what they need.
+def preload(plan: Plan, modules: Sequence[str]) -> None:
+    """Import, once for all ranks of the node, what they need; without a fork torch alone, for the agent.
 
     Raises:
         ImportError: one of them is missing.
@@ -76,9 +80,12 @@ def preload(plan: Plan) -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in HEAVY_MODULES:
+    if plan.topology.start != "fork":
+        return
+    for name in modules:
         importlib.import_module(name)
-    _import_model_module(plan.model_type)
+    if "transformers" in modules:
+        _import_model_module(plan.model_type)
 
 
 def _import_model_module(model_type: str) -> None:

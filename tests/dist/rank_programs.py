@@ -1,0 +1,122 @@
+"""Small programs that stand in for training, so that a test can break a rank in one certain way.
+
+`python -m tests.dist.rank_programs agent|rank RUN PROGRAM` is what `train.__main__` does with `train.rank`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from conf.layout import RunFolder
+from conf.record import read_plan
+from train.agent import Node, run_agent
+from train.env import read_node_env
+from train.process import Entry, leave_process, run_rank
+from train.start import Program
+
+
+def _meet() -> int:
+    """Join the gloo group and add up the ranks' numbers."""
+    import torch
+    from torch import distributed as dist
+
+    dist.init_process_group("gloo")
+    total = torch.tensor(float(dist.get_rank()))
+    dist.all_reduce(total)
+    print(f"sum of ranks {int(total)}")
+    return dist.get_rank()
+
+
+def _wait_in_collective() -> None:
+    import torch
+    from torch import distributed as dist
+
+    dist.all_reduce(torch.zeros(1))
+
+
+def fine(folder: RunFolder, attempt: int) -> None:
+    from torch import distributed as dist
+
+    _meet()
+    sys.stderr.write("a word on standard error\n")
+    dist.destroy_process_group()
+
+
+def raises(folder: RunFolder, attempt: int) -> None:
+    if _meet() == 1:
+        raise ValueError("the loss went missing")
+    _wait_in_collective()
+
+
+def killed(folder: RunFolder, attempt: int) -> None:
+    if _meet() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    _wait_in_collective()
+
+
+def segfault(folder: RunFolder, attempt: int) -> None:
+    if _meet() == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    _wait_in_collective()
+
+
+def exits(folder: RunFolder, attempt: int) -> None:
+    if _meet() == 1:
+        os._exit(3)
+    _wait_in_collective()
+
+
+def deaf(folder: RunFolder, attempt: int) -> None:
+    """Rank 1 fails; rank 0 does not listen to SIGTERM and does not look at its peers."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if _meet() == 1:
+        raise ValueError("the loss went missing")
+    time.sleep(600)
+
+
+def lasts(folder: RunFolder, attempt: int) -> None:
+    """Runs until it is ended, with a child of its own."""
+    rank = _meet()
+    (folder.path / f"lasting-{rank}").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def cut_off(folder: RunFolder, attempt: int) -> None:
+    """Rank 3 is killed; the others look at no peer, as ranks in an NCCL collective do not."""
+    if _meet() == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)
+
+
+PROGRAMS: dict[str, Entry] = {
+    entry.__name__: entry for entry in (fine, raises, killed, segfault, exits, deaf, lasts, cut_off)
+}
+
+
+def main() -> int:
+    verb, run, name, data = sys.argv[1:]
+    folder = RunFolder(Path(run))
+    environment = read_node_env(os.environ)
+    if verb == "rank":
+        run_rank(PROGRAMS[name], folder, environment.attempt, agent_pid=os.getppid())
+        leave_process(0)
+    node = Node(
+        folder=folder,
+        plan=read_plan(folder.run_json),
+        environment=environment,
+        data_argv=[sys.executable, "-c", data],
+        program=Program(
+            entry=PROGRAMS[name],
+            argv=[sys.executable, "-m", "tests.dist.rank_programs", "rank", run, name, data],
+            modules=("torch",),
+        ),
+    )
+    return 0 if run_agent(node) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
