@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from conf.layout import RunFolder
 from conf.record import Plan
@@ -29,7 +28,7 @@ from train.data.documents import FORMAT_VERSION, Documents
 from train.data.encode import bad_rows_in_words, encode_source
 from train.data.make_model import make_model
 from train.data.prepared import Prepared, Split, read_prepared, write_prepared
-from train.data.sources import DataError
+from train.data.sources import BadRow, DataError
 from train.data.splits import Source, held_out_count, sources
 
 Report = Callable[[str, int, int], None]
@@ -79,20 +78,22 @@ class _Preparation:
         splits |= self._hold_out(splits)
         for name, split in splits.items():
             if split.documents == 0:
-                raise DataError(f"{split.source}: nothing is left for {name}: {counts_in_words(split)}")
+                raise DataError(f"{split.source}: nothing is left for {name}: {split.in_words()}")
         special = self._special
         self._write_model()
+        notes = [*special["notes"], *(f"{name}: {split.in_words()}" for name, split in splits.items())]
+        notes += [f"broken and left out: {row}" for row in self._bad_rows(splits)]
+        for note in notes:
+            self.report(note, 0, 0)
         return Prepared(
             splits=splits,
             digest=content_key([[name, Path(split.folder).name, split.part] for name, split in splits.items()]),
-                "splits", {name: [Path(split.folder).name, split.part] for name, split in splits.items()}
-            ),
             vocabulary=special["vocabulary"],
             pad_id=special["pad_id"],
             end_id=special["end_id"],
             seconds=round(time.monotonic() - started, 3),
             reused=not self.made,
-            notes=[*special["notes"], *(f"{name}: {counts_in_words(split)}" for name, split in splits.items())],
+            notes=notes,
         )
 
     @cached_property
@@ -172,7 +173,11 @@ class _Preparation:
         """The budget holds for all files together; prepared ones may have come from a run with a larger one."""
         count, budget = sum(split.bad_rows for split in splits.values()), self.config.data.max_bad_rows
         if count > budget:
-            raise DataError(bad_rows_in_words([row for split in splits.values() for row in split.bad], budget, count))
+            raise DataError(bad_rows_in_words(self._bad_rows(splits), budget, count))
+
+    def _bad_rows(self, splits: dict[str, Split]) -> list[BadRow]:
+        """Broken rows, those of a source that serves two splits once."""
+        return [row for split in splits.values() if split.part != "held_out" for row in split.bad]
 
     def _hold_out(self, splits: dict[str, Split]) -> dict[str, Split]:
         """Training and validation documents of one source, where there is no validation data of its own."""
@@ -180,7 +185,7 @@ class _Preparation:
         if "validation" in splits or count == 0:
             return {}
         whole = replace(splits["train"], held_out_count=count, seed=self.config.train.seed)
-        return {name: _part(whole, part) for name, part in (("train", "kept"), ("validation", "held_out"))}
+        return {name: whole.take(part) for name, part in (("train", "kept"), ("validation", "held_out"))}
 
     def _write_model(self) -> None:
         """Tokenizer and, for random weights, the model into the run folder."""
@@ -221,33 +226,8 @@ def _whole(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def _part(whole: Split, part: str) -> Split:
-    """One of the two splits of a source, with its own counts of documents."""
-    split = replace(whole, part=part)
-    documents = split.open()
-    return replace(
-        split,
-        documents=len(documents),
-        tokens=int(documents.lengths.sum(dtype=np.int64)),
-        targets=int(documents.targets.sum(dtype=np.int64)),
-        longest=int(documents.lengths.max(initial=0)),
-    )
-
-
 def _read_template(given: str | None) -> str | None:
     """The chat template itself, where a file is given."""
     if given is not None and "{" not in given and Path(given).is_file():
         return Path(given).read_text()
     return given
-
-
-def counts_in_words(split: Split) -> str:
-    """What became of the rows of a split."""
-    lost = {
-        "broken": split.bad_rows,
-        "too long and dropped": split.dropped,
-        "cut to data.max_length": split.truncated,
-        "without anything to learn": split.without_targets,
-    }
-    words = ", ".join(f"{count} {what}" for what, count in lost.items() if count)
-    return f"{split.documents} documents of {split.rows} rows, {split.tokens} tokens" + (f"; {words}" if words else "")

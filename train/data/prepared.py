@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -54,6 +54,30 @@ class Split:
             return documents
         kept, held_out = parts(len(documents), self.held_out_count, self.seed)
         return documents.subset(held_out if self.part == "held_out" else kept)
+
+    def take(self, part: str) -> Split:
+        """The documents that are `kept` or `held_out` as a split of their own."""
+        split = replace(self, part=part)
+        documents = split.open()
+        return replace(
+            split,
+            documents=len(documents),
+            tokens=int(documents.lengths.sum(dtype=np.int64)),
+            targets=int(documents.targets.sum(dtype=np.int64)),
+            longest=int(documents.lengths.max(initial=0)),
+        )
+
+    def in_words(self) -> str:
+        """What became of the rows."""
+        lost = {
+            "broken": self.bad_rows,
+            "too long and dropped": self.dropped,
+            "cut to data.max_length": self.truncated,
+            "without anything to learn": self.without_targets,
+        }
+        words = ", ".join(f"{count} {what}" for what, count in lost.items() if count)
+        counts = f"{self.documents} documents of {self.rows} rows, {self.tokens} tokens, {self.targets} targets"
+        return f"{counts}; {words}" if words else counts
 
 
 @dataclass(frozen=True)
