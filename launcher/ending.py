@@ -10,7 +10,7 @@ from conf.record import Plan
 from launcher import units
 from launcher.cause import find_root_cause
 from launcher.local import LocalEnd
-from launcher.read import Line, last_text_lines, number, read_lines
+from launcher.read import Line, last_text_lines, number, read_lines, read_tail
 from launcher.show import cause_lines
 
 ANSWERS = 4
@@ -127,4 +127,23 @@ def _report_wordless(end: LocalEnd) -> int:
         words = words + last_text_lines(end.attempt.agent_log(0), 20)
         print(f"log: {end.attempt.agent_log(0)}", file=sys.stderr)
     print("\n".join(f"  {line}" for line in words), file=sys.stderr)
+    return 1
+
+
+def report_export(folder: RunFolder, end: LocalEnd) -> int:
+    """Say how an export went; the exit code of the command."""
+    number_of = end.attempt.number if end.attempt else None
+    done = [
+        line
+        for line in read_tail(folder.events)
+        if line.get("event") == "exported" and number_of is not None and line.get("attempt") == number_of
+    ]
+    if end.exit_status == 0 and done and done[-1].get("verified"):
+        print(f"\nmodel       {folder.export} ({units.size(_folder_size(folder))}), verified")
+        return 0
+    cause = find_root_cause(end.attempt) if end.attempt else None
+    if cause is None:
+        return _report_wordless(end)
+    print("\nthe export failed", file=sys.stderr)
+    print("\n".join(cause_lines(cause, 15)), file=sys.stderr)
     return 1

@@ -1,13 +1,16 @@
-"""One attempt of a run in the foreground of this terminal, for `run` and `resume`."""
+"""One attempt of a run in the foreground of this terminal, for `run`, `resume` and `export`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from conf.layout import RunFolder
 from conf.record import Plan
-from launcher.ending import report_end
+from launcher.ending import report_end, report_export
 from launcher.local import run_local
 from launcher.problems import MusterError
-from launcher.standing import Standing
+from launcher.scheduler import live_jobs
+from launcher.standing import Standing, stand
 
 
 def refuse_live(standing: Standing) -> None:
@@ -22,8 +25,31 @@ def refuse_live(standing: Standing) -> None:
         raise MusterError(f"{said}; watch: muster status {name}, end: muster stop {name}")
 
 
+def find_earlier(plan: Plan) -> Standing | None:
+    """How the run stands where its folder is there already and nothing of it runs; None for a new run.
+
+    Raises:
+        MusterError: it is running.
+    """
+    folder = RunFolder(Path(plan.run_dir))
+    if not folder.run_json.is_file():
+        return None
+    standing = stand(folder, live_jobs([folder]))
+    refuse_live(standing)
+    return standing
+
+
 def run_in_foreground(folder: RunFolder, plan: Plan) -> int:
-    """Start the run's own script and stay with it; the exit code of the command."""
+    """Start the run's own script and stay with it; the exit code of the command. An old STOP goes first."""
+    folder.stop.unlink(missing_ok=True)
     total = plan.config.train.max_steps or plan.expected_steps
     end = run_local(folder, ["bash", str(folder.job_sh)], total)
     return report_end(folder, plan, end)
+
+
+def export_in_foreground(folder: RunFolder, plan: Plan, words: list[str]) -> int:
+    """Start the ranks once more to export a checkpoint; the exit code of the command."""
+    folder.stop.unlink(missing_ok=True)
+    script = ["bash", str(folder.job.body), "local", str(folder.path), "export", *words]
+    end = run_local(folder, script, plan.config.train.max_steps or plan.expected_steps)
+    return report_export(folder, end)

@@ -1,6 +1,6 @@
 """Going on with changed keys: the plan of a run again, in the same folder, under the same id.
 
-Free keys (the cluster, tracking) may change between attempts, `train.max_steps` may grow; the rest is another experiment
+Free keys (the cluster, tracking) may change between attempts, `train.max_steps` may grow; the rest is another run
 and needs force. The code in the folder stays what was submitted.
 """
 

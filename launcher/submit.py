@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conf.layout import RunFolder
@@ -49,16 +49,18 @@ def ask_first(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sba
 
 
 def send(
-    folder: RunFolder, plan: Plan, purpose: str = TRAIN, script: Path | None = None, after: int | None = None
+    folder: RunFolder, plan: Plan, purpose: str = TRAIN, after: int | None = None, words: Sequence[str] = ()
 ) -> int:
-    """Send a script of the run folder (normally `job.sbatch`); its job id. `after` is a job that has to end well first.
+    """Send the run's script for one purpose; its job id.
+
+    `after` is a job that has to end well first; `words` are handed to the script.
 
     An earlier `sending` that nobody answered may have become a job: Slurm is asked for it before anything is sent.
 
     Raises:
         SchedulerError: Slurm refused or could not be reached.
     """
-    path = (script or folder.job_sbatch).absolute()
+    path = script_of(folder, purpose).absolute()
     client = client_of(plan)
     known = [sent.job_id for sent in read_submissions(folder)]
     arguments = [] if after is None else [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
@@ -69,12 +71,17 @@ def send(
                 write_line(folder, "sent", purpose, job_id=found[0], found=True)
                 return found[0]
         write_line(folder, "sending", purpose)
-        job_id = client.submit(path, known, arguments)
+        job_id = client.submit(path, known, arguments, words)
     except SlurmError as error:
         write_line(folder, "refused", purpose, error=str(error))
         raise refused(error, plan) from error
     write_line(folder, "sent", purpose, job_id=job_id)
     return job_id
+
+
+def script_of(folder: RunFolder, purpose: str) -> Path:
+    """The script that sbatch gets for a purpose."""
+    return folder.job_sbatch if purpose == TRAIN else folder.job.folder / f"{purpose}.sbatch"
 
 
 def refused(error: SlurmError, plan: Plan) -> SchedulerError:

@@ -30,21 +30,19 @@ def _run(config: Any) -> int:
     from conf.outcome import State
     from conf.schema import ClusterKind
     from launcher import rundir
-    from launcher.foreground import refuse_live, run_in_foreground
+    from launcher.foreground import find_earlier, run_in_foreground
     from launcher.proposal import propose_config, require_kind
     from launcher.show import headline
-    from launcher.standing import stand
 
     proposal = propose_config(config)
     require_kind(proposal.plan, ClusterKind.local, "submit")
     print(headline(proposal.plan), flush=True)
-    folder = rundir.create(proposal.plan, proposal.artifacts)
-    standing = stand(folder, {})
-    refuse_live(standing)
-    if standing.state is State.done:
+    earlier = find_earlier(proposal.plan)
+    if earlier is not None and earlier.state is State.done:
         from launcher.ending import print_done
 
         print(f"{proposal.plan.run_id} is done already; another name or seed makes another run.\n")
-        print_done(folder, proposal.plan)
+        print_done(earlier.folder, earlier.plan)
         return 0
+    folder = rundir.create(proposal.plan, proposal.artifacts)
     return run_in_foreground(folder, proposal.plan)

@@ -28,24 +28,22 @@ def _submit(config: Any, flags: Any) -> int:
 
     from conf.schema import ClusterKind
     from launcher import rundir
-    from launcher.foreground import refuse_live
+    from launcher.foreground import find_earlier
     from launcher.problems import ConfigurationError, Problem
     from launcher.proposal import propose_config, require_kind
-    from launcher.scheduler import live_jobs
     from launcher.show import headline
-    from launcher.standing import stand
     from launcher.submit import ask_first, send
 
     proposal = propose_config(config)
     plan = proposal.plan
     require_kind(plan, ClusterKind.slurm, "run")
-    estimate = ask_first(plan, proposal.artifacts)
-    folder = rundir.create(plan, proposal.artifacts)
-    standing = stand(folder, live_jobs([folder]))
-    refuse_live(standing)
-    if standing.state.value == "done":
+    earlier = find_earlier(plan)
+    if earlier is not None and earlier.state.value == "done":
         rule = f"is done already ({plan.run_id}); another name or seed makes another run"
         raise ConfigurationError([Problem("name", plan.config.name or plan.run_id, rule)])
+    estimate = ask_first(plan, proposal.artifacts)
+    folder = rundir.create(plan, proposal.artifacts)
+    folder.stop.unlink(missing_ok=True)
     job = send(folder, plan)
     if flags.json:
         print(json.dumps({"id": plan.run_id, "folder": str(folder.path), "job_id": job}))

@@ -1,0 +1,61 @@
+"""`muster export`: the Hugging Face model of a checkpoint, again or for the first time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conf.layout import RunFolder
+
+HELP = "write the verified Hugging Face model of a checkpoint"
+EXAMPLES = """
+muster export demo
+muster export demo --step 100
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Start the ranks of a run again, load a checkpoint and export it."""
+    from launcher import target
+    from launcher.flags import Parser
+    from launcher.foreground import refuse_live
+    from launcher.scheduler import live_jobs
+    from launcher.standing import stand
+
+    parser = Parser("export", HELP, EXAMPLES)
+    parser.add_argument("run", metavar="RUN", help="a name, an id, a folder or a Slurm job id")
+    parser.add_argument("--step", type=int, metavar="N", help="this checkpoint (default: the newest that verifies)")
+    target.add_run_root(parser)
+    flags = parser.parse_args(argv)
+    folder = target.find(flags.run, flags.run_root)
+    standing = stand(folder, live_jobs([folder]))
+    refuse_live(standing)
+    _require_checkpoint(folder, flags.step)
+    # An old STOP would end the export before it began.
+    folder.stop.unlink(missing_ok=True)
+    words = [] if flags.step is None else ["--step", str(flags.step)]
+    return _start(folder, standing.plan, words)
+
+
+def _require_checkpoint(folder: RunFolder, step: int | None) -> None:
+    from launcher.problems import NotFoundError
+
+    names = sorted(path.name for path in folder.checkpoints.glob("step-*") if path.is_dir())
+    if not names:
+        raise NotFoundError(f"{folder.path.name} has no checkpoint to export")
+    if step is not None and folder.checkpoint(step).name not in names:
+        raise NotFoundError(f"{folder.path.name} has no checkpoint of step {step}; there are: {', '.join(names)}")
+
+
+def _start(folder: RunFolder, plan: Any, words: list[str]) -> int:
+    from conf.schema import ClusterKind
+
+    if plan.config.cluster.kind is ClusterKind.local:
+        from launcher.foreground import export_in_foreground
+
+        return export_in_foreground(folder, plan, words)
+    from launcher.submissions import EXPORT
+    from launcher.submit import send
+
+    print(f"job {send(folder, plan, EXPORT, words=words)}; watch: muster status {plan.run_id}")
+    return 0
