@@ -93,8 +93,9 @@ def equation(batch: Batch, packed: bool, max_length: int) -> str:
             f"global batch {batch.global_batch_size} = micro {batch.micro_batch_size} × accumulation "
             f"{batch.accumulation} × {ranks}"
         )
+    rows = f"{batch.accumulation} row{'s' if batch.accumulation > 1 else ''}"
     return (
-        f"global batch {batch.global_batch_size} documents, packed: about {batch.accumulation} rows of at most "
+        f"global batch {batch.global_batch_size} documents, packed: about {rows} of at most "
         f"{batch.micro_batch_size * max_length} tokens on each of {ranks}"
     )
 

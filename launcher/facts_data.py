@@ -18,8 +18,10 @@ from typing import IO, Any, cast
 import msgspec
 
 from conf.schema import DataConfig
+from launcher.facts_hub import Hub, fetch_data
 from launcher.parquet_footer import read_footer
 
+HUB_KEY = "data.dataset_name"
 BUILTIN = "builtin:"
 PARSED_BYTES = 4 << 20
 COUNTED_BYTES = 256 << 20
@@ -93,9 +95,11 @@ def resolve_data_path(given: str, cwd: Path, builtin: Path) -> Path:
     return Path(cwd, Path(given).expanduser()).absolute()
 
 
-def gather_data(config: DataConfig, cwd: Path, builtin: Path) -> dict[str, DataFile]:
-    """Every data file of the configuration by its key (`data.train_file`, …)."""
+def gather_data(config: DataConfig, cwd: Path, builtin: Path, hub: Hub) -> dict[str, DataFile]:
+    """Every data file of the configuration by its key (`data.train_file`, …), a hub data set as `data.dataset_name`."""
     files: dict[str, DataFile] = {}
+    if config.dataset_name and hub.fetch:
+        files[HUB_KEY] = _of_hub(config.dataset_name, fetch_data(config.dataset_name, config.dataset_config_name, hub))
     for name in ("train_file", "validation_file", "test_file"):
         given = getattr(config, name)
         if given:
@@ -132,6 +136,18 @@ def characters(value: object) -> int:
     if isinstance(value, list):
         return sum(characters(part) for part in value)
     return 0
+
+
+def _of_hub(name: str, answer: dict[str, Any]) -> DataFile:
+    if "error" in answer:
+        return DataFile(HUB_KEY, name, name, error=answer["error"])
+    splits = answer["splits"]
+    if "train" not in splits:
+        return DataFile(HUB_KEY, name, name, error=f"has no split train; there are {', '.join(splits)}")
+    train = splits["train"]
+    first = tuple(train["first"])
+    lengths = tuple(characters(row) for row in first)
+    return DataFile(HUB_KEY, name, name, 0, train["rows"], False, tuple(train["columns"]), first, lengths)
 
 
 def _open(path: Path) -> IO[bytes]:

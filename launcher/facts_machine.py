@@ -39,7 +39,6 @@ PASSED = (
     "HF_HUB_CACHE",
     "XDG_CACHE_HOME",
     "TORCH_HOME",
-    "TRITON_CACHE_DIR",
     "WANDB_BASE_URL",
 )
 """Proxies, certificates and caches: what a node needs to reach the outside as the login node does."""

@@ -17,7 +17,8 @@ from launcher import facts_machine, snapshot
 from launcher.content import run_name
 from launcher.facts import CodeFacts, Facts
 from launcher.facts_data import gather_data
-from launcher.facts_model import Hub, gather_model
+from launcher.facts_hub import Hub
+from launcher.facts_model import gather_model
 from launcher.facts_runs import gather_runs
 from launcher.facts_slurm import gather_slurm
 
@@ -30,13 +31,13 @@ def gather(config: RunConfig, *, fetch: bool = True) -> Facts:
     """Look at everything a plan of `config` needs.
 
     With `fetch`, a hub model is fetched into the person's Hugging Face cache, so that the nodes can stay offline;
-    without, a plan is made from what is known (see `launcher.facts_model.Hub`).
+    without, a plan is made from what is known (see `launcher.facts_hub.Hub`).
     """
     cwd = Path.cwd()
     environment = dict(os.environ)
     run_root = Path(cwd, Path(config.run_root).expanduser()).absolute()
     runs, run_root_error = gather_runs(run_root, run_name(config))
-    hub_python = config.cluster.python if config.cluster.python and Path(config.cluster.python).is_file() else None
+    hub = _hub(config, environment, fetch)
     passed, notes = facts_machine.passing(environment, config.cluster.pass_env)
     asks_for_gpus = config.cluster.kind is ClusterKind.local and config.cluster.gpus_per_node != 0
     return Facts(
@@ -52,14 +53,20 @@ def gather(config: RunConfig, *, fetch: bool = True) -> Facts:
         python_has=facts_machine.heavy_packages(),
         versions=facts_machine.versions(),
         passed_env=passed,
-        model=gather_model(config.model, cwd, Hub(hub_python or sys.executable, environment, fetch)),
-        data_files=gather_data(config.data, cwd, BUILTIN_DATA),
+        model=gather_model(config.model, cwd, hub),
+        data_files=gather_data(config.data, cwd, BUILTIN_DATA, hub),
         existing_runs=runs,
         chat_template=_template(config.data.chat_template, cwd),
         slurm=gather_slurm(config.cluster) if config.cluster.kind is ClusterKind.slurm else None,
         code=_gather_code(cwd, run_root),
         notes=tuple(notes),
     )
+
+
+def _hub(config: RunConfig, environment: dict[str, str], fetch: bool) -> Hub:
+    """The ranks' Python where it can be started here, else the running one."""
+    given = config.cluster.python
+    return Hub(given if given and Path(given).is_file() else sys.executable, environment, fetch)
 
 
 def _gather_code(cwd: Path, run_root: Path) -> CodeFacts:

@@ -15,7 +15,8 @@ from conf.schema import ExportWhen, Packing, RunConfig
 from launcher import batch as batches
 from launcher import remarks, zero
 from launcher.content import run_id
-from launcher.facts import Facts
+from launcher.facts import DataFile, Facts
+from launcher.facts_data import HUB_KEY
 from launcher.resolve import resolved
 from launcher.shapes import count_parameters, hidden_size
 from launcher.topology import make_topology
@@ -76,7 +77,7 @@ def resolve_packing(config: RunConfig, model_type: str) -> tuple[str, str]:
     if asked is Packing.none:
         return asked.value, ""
     if model_type not in PACKABLE:
-        why = f"documents of {model_type or 'an unknown architecture'} in one row are not proven not to see each other"
+        why = f"{model_type or 'this architecture'} is not among those proven to keep packed documents apart"
         return Packing.none.value, f"data.packing={asked.value} becomes none: {why}"
     attention = config.model.attn_implementation
     if attention not in PACKING_ATTENTION:
@@ -92,9 +93,14 @@ def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -
     return batches.packed_batch(config.train, world_size, config.data.max_length, document_tokens(config, facts))
 
 
+def training_data(facts: Facts) -> DataFile | None:
+    """The training data, from a file or the hub, where it was seen."""
+    return facts.data_files.get("data.train_file") or facts.data_files.get(HUB_KEY)
+
+
 def document_tokens(config: RunConfig, facts: Facts) -> float | None:
     """About how many tokens a training document has; None where no text was seen."""
-    file = facts.data_files.get("data.train_file")
+    file = training_data(facts)
     if file is None or not file.lengths:
         return None
     trained = config.model.tokenizer_name_or_path == "train"
@@ -119,7 +125,7 @@ def expected_steps(config: RunConfig, facts: Facts) -> tuple[int | None, str]:
     train = config.train
     if train.max_steps is not None:
         return train.max_steps, f"{train.max_steps} steps: train.max_steps"
-    file = facts.data_files.get("data.train_file")
+    file = training_data(facts)
     if file is None or file.rows is None:
         return None, "the number of steps follows from the data, which is counted when it is prepared"
     held = config.data.validation_size
