@@ -179,7 +179,7 @@ def _first_line(text: str) -> str:
 
 
 def run_decision(folder: RunFolder, attempt: int, nodes: int) -> Decision:
-    """Read what the attempt left, decide, and write `outcome.json`, the word for the job script and an event."""
+    """Read what the attempt left, decide, and write `outcome.json`, the word for the job script and events."""
     written = read_outcome(folder.outcome)
     own = written if written is not None and written.attempt == attempt else None
     history = History(attempt, nodes, read_saved_steps(folder))
@@ -194,10 +194,13 @@ def run_decision(folder: RunFolder, attempt: int, nodes: int) -> Decision:
     )
     outcome = decision.outcome
     if outcome.checkpoint is None and history.newest_step:
-        outcome = replace(outcome, checkpoint=folder.checkpoint(history.newest_step).name)
+        outcome = replace(outcome, checkpoint=str(folder.checkpoint(history.newest_step)))
     write_outcome(folder.outcome, outcome)
     state = outcome.state.value
-    Journal(folder, attempt).event("attempt_ended", state=state, reason=outcome.reason, decision=decision.verdict.value)
+    journal = Journal(folder, attempt)
+    if own is None:
+        journal.event("attempt_ended", state=state, reason=outcome.reason)
+    journal.event("decision", decision=decision.verdict.value, state=state, reason=outcome.reason)
     word = f"{decision.verdict.value}\n".encode()
     path = folder.attempt(attempt).decision
     write_atomically(path, word, path.parent.stat().st_mode & 0o666)

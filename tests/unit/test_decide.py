@@ -195,14 +195,11 @@ def test_files_in_and_out(tmp_path: Path) -> None:
     assert folder.attempt(1).decision.read_text() == "requeue\n"
     written = read_outcome(folder.outcome)
     assert written == decision.outcome
-    assert (written.state, written.attempt, written.step, written.checkpoint) == (State.failed, 1, 40, "step-00000040")
-    last = json.loads(folder.events.read_text().splitlines()[-1])
-    assert (last["event"], last["state"], last["decision"], last["attempt"]) == (
-        "attempt_ended",
-        "failed",
-        "requeue",
-        1,
-    )
+    assert (written.state, written.attempt, written.step) == (State.failed, 1, 40)
+    assert written.checkpoint == str(folder.checkpoint(40))
+    ended, decided = (json.loads(line) for line in folder.events.read_text().splitlines()[-2:])
+    assert (ended["event"], ended["state"], ended["attempt"]) == ("attempt_ended", "failed", 1)
+    assert (decided["event"], decided["decision"]) == ("decision", "requeue")
 
 
 def test_own_word_of_rank_0_stays(tmp_path: Path) -> None:
