@@ -1,0 +1,75 @@
+"""Every YAML file that is shipped: it composes, says what it is for, keeps to the schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.compose import compose
+from launcher.files_check import check_file
+from launcher.keys import GROUPS
+from launcher.layers import find_layers, package_folder
+from launcher.shapes import count_parameters
+
+OPTIONS = {
+    "model": "gemma3-1b hf llama3.1-8b llama3.2-1b llama3.2-3b llama3.3-70b mistral-7b qwen2.5-0.5b qwen2.5-1.5b "
+    "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny",
+    "data": "default demo",
+    "task": "causal_lm",
+    "method": "full",
+    "parallel": "zero0 zero1 zero2 zero2_offload zero3 zero3_hpz zero3_offload",
+    "optim": "adamw",
+    "schedule": "constant cosine linear wsd",
+    "train": "default demo",
+    "checkpoint": "default",
+    "tracking": "none wandb",
+    "cluster": "devcluster local slurm",
+    "experiment": "demo gsm8k",
+}
+
+FILES = sorted(package_folder().glob("*/*.yaml"))
+
+
+def test_every_option_is_known_here() -> None:
+    assert {path.parent.name for path in FILES} == set(OPTIONS) == set(GROUPS)
+    assert [f"{path.parent.name}={path.stem}" for path in FILES] == [
+        f"{group}={option}" for group in sorted(OPTIONS) for option in sorted(OPTIONS[group].split())
+    ]
+    assert len(FILES) == 40
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_a_shipped_option_composes_and_keeps_to_the_schema(path: Path) -> None:
+    report = check_file(path, path.parent.name, find_layers()[0])
+    assert report.problems == []
+    compose([f"{path.parent.name}={path.stem}"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_a_shipped_file_says_what_it_is_for(path: Path) -> None:
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line]
+    assert comments
+    assert len(comments[0]) > 20
+
+
+PARAMETERS = {
+    "llama3.2-1b": 1_235_814_400,
+    "llama3.2-3b": 3_212_749_824,
+    "llama3.1-8b": 8_030_261_248,
+    "llama3.3-70b": 70_553_706_496,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "mistral-7b": 7_248_023_552,
+    "gemma3-1b": 999_885_952,
+}
+"""Parameters as the model cards give them."""
+
+
+@pytest.mark.parametrize("model", PARAMETERS)
+def test_a_named_model_has_the_parameters_of_its_card(model: str) -> None:
+    assert count_parameters(compose([f"model={model}"]).model.shape) == PARAMETERS[model]
