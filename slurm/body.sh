@@ -2,11 +2,12 @@
 # The static script of every Muster job. It takes everything from the files of the run folder and runs none of their text,
 # except job/setup.sh, which is the site's and the person's own shell code.
 #
-#   body.sh batch RUN          on the first node, by sbatch: attempt, traps, one srun for the ranks, decision, requeue
-#   body.sh node RUN VERB      in each node's step, by srun: setup, our names, then Python
-#   body.sh clean RUN          on each node after the ranks: the job's scratch folder goes
-#   body.sh local RUN          without Slurm: attempt, our names, then the agent
+#   body.sh batch RUN [VERB WORDS]    on the first node, by sbatch: attempt, traps, one srun for the ranks, decision, requeue
+#   body.sh node RUN VERB [WORDS]     in each node's step, by srun: setup, our names, then Python
+#   body.sh clean RUN                 on each node after the ranks: the job's scratch folder goes
+#   body.sh local RUN [VERB WORDS]    without Slurm: attempt, our names, then Python
 #
+# VERB is `agent` where none is given; only after an agent is anything decided and requeued.
 # Needs bash and coreutils, and Slurm's commands in `batch`. The files are named in conf/layout.py.
 set -u -o pipefail
 
@@ -83,6 +84,45 @@ write_stop() {
   say "wrote STOP: $1"
 }
 
+# ended JOB: whether the job that holds the run is surely gone. A local one is known by its process on this host.
+ended() {
+  local record
+  case $1 in
+    slurm:*)
+      record=$(timeout 30 squeue -h -o %T -j "${1#slurm:}" 2>&1)
+      [[ -z $record || $record == *'Invalid job id'* ]]
+      ;;
+    local:*)
+      for record in "$run"/attempts/*/job.json; do
+        [[ -f $record && $(<"$record") == *"\"$1\", "*"\"host\": \"$HOSTNAME\""* && ! -d /proc/${1#local:} ]] && return 0
+      done
+      return 1
+      ;;
+  esac
+}
+
+# take_lock JOB: LOCK names the one job that may write into the run. It appears with its content, as a link.
+take_lock() {
+  local holder='' try
+  printf '%s\n' "$1" >"$run/.LOCK.$$" || fail "cannot write into $run"
+  for try in 1 2; do
+    if ln "$run/.LOCK.$$" "$run/LOCK" 2>/dev/null || { IFS= read -r holder <"$run/LOCK" && [[ $holder == "$1" ]]; }; then
+      rm -f "$run/.LOCK.$$"
+      return 0
+    fi
+    ((try == 1)) && ended "$holder" && say "$holder is gone, its LOCK too" && rm -f "$run/LOCK"
+  done
+  rm -f "$run/.LOCK.$$"
+  fail "$holder holds the run (LOCK); one job at a time"
+}
+
+release_lock() {
+  local holder=''
+  [[ -f $run/LOCK ]] && IFS= read -r holder <"$run/LOCK"
+  [[ $holder == "$MUSTER_JOB" ]] && rm -f "$run/LOCK"
+  return 0
+}
+
 # begin JOB ID: the next free attempts/N becomes ours, with job.json; an old STOP ends the run or moves into the attempt.
 begin() {
   local word=''
@@ -94,6 +134,7 @@ begin() {
       ;;
   esac
   mkdir -p "$run/attempts" || fail "cannot write into $run"
+  take_lock "$1"
   attempt=0
   until mkdir "$run/attempts/$attempt" 2>/dev/null; do
     [[ -d $run/attempts/$attempt ]] || fail "cannot make $run/attempts/$attempt"
@@ -168,7 +209,7 @@ define_module() {
   return 0
 }
 
-# start_python VERB: the site's setup, then Python in this process's place. Ranks see none of Slurm's variables.
+# start_python VERB WORDS: the site's setup, then Python in this process's place. Ranks see none of Slurm's variables.
 start_python() {
   local name
   local -a python
@@ -183,7 +224,7 @@ start_python() {
     [[ $name == SLURM_CONF ]] || unset -v "$name"
   done < <(compgen -v SLURM; compgen -v SBATCH_; compgen -v SRUN_)
   mapfile -t python <"$run/job/python"
-  exec "${python[@]}" -I -u "$run/code/muster.zip" "$1" "$run"
+  exec "${python[@]}" -I -u "$run/code/muster.zip" "$1" "$run" "${@:2}"
 }
 
 # ask_job: Slurm's word on this job: `state` and whether it is being `preempted`; unknown where nobody answers.
@@ -209,11 +250,11 @@ on_signal() {
   fi
 }
 
-# run_ranks: one agent a node. srun runs in the background, since bash runs no trap while it waits for a foreground one.
+# run_ranks VERB WORDS: one agent a node. srun runs in the background, since bash runs no trap while it waits for a foreground one.
 run_ranks() {
   local pid
   srun "${srun_arguments[@]}" --export=ALL --open-mode=append --output="${folder//%/%%}/logs/node%n-agent.log" \
-    bash "$run/job/body.sh" node "$run" agent &
+    bash "$run/job/body.sh" node "$run" "$@" &
   pid=$!
   while true; do
     wait "$pid"
@@ -228,7 +269,6 @@ run_ranks() {
 
 # decide: the word of train/decide.py, which runs in the ranks' environment on the first node.
 decide() {
-  decision=
   srun "${srun_arguments[@]}" --export=ALL --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" --overlap \
     bash "$run/job/body.sh" node "$run" decide || say "the decision ended with status $?"
   [[ -f $folder/decision ]] && IFS= read -r decision <"$folder/decision"
@@ -240,9 +280,20 @@ clean_nodes() {
     bash "$run/job/body.sh" clean "$run" || say 'scratch folders may be left; the next job on the node removes them'
 }
 
+# write_cancelled: Slurm has ended the job's steps, so that only this shell can still say how the attempt stands.
+write_cancelled() {
+  local outcome='' step=0 saved
+  [[ -f $run/outcome.json ]] && outcome=$(<"$run/outcome.json")
+  [[ $outcome == *"\"attempt\": $attempt,"* && $outcome != *'"state": "preempted"'* ]] && return
+  for saved in "$run"/checkpoints/step-*; do
+    [[ -d $saved ]] && step=$(number "${saved##*-}" "$step")
+  done
+  printf '{"state": "cancelled", "reason": "cancelled while it ran", "step": %d, "attempt": %d, "time": %(%s)T}\n' \
+    "$step" "$attempt" -1 >"$run/.outcome.$$" && mv "$run/.outcome.$$" "$run/outcome.json"
+}
+
 # again: back into the queue, where the budget and Slurm allow it.
 again() {
-  local state preempted
   if [[ ${settings[requeue]} != true ]]; then
     say 'not requeued: cluster.requeue=false'
     exit "$1"
@@ -251,18 +302,30 @@ again() {
     say "not requeued: attempt $attempt was the last of max_requeues=${settings[max_requeues]}"
     exit 1
   fi
-  ask_job
-  if [[ $state == CANCELLED ]]; then
-    say 'not requeued: cancelled'
-    exit 1
-  fi
   say "requeue $job_id"
-  scontrol requeue "$job_id" || fail "scontrol requeue $job_id was refused while $state"
+  scontrol requeue "$job_id" || fail "scontrol requeue $job_id was refused"
   exit 0
 }
 
+# follow WORDS: the ranks, the decision after them, and the next port where theirs was taken.
+follow() {
+  local try state preempted
+  for ((try = 0; try < PORT_TRIES; try++)); do
+    run_ranks "$@"
+    decision=none
+    [[ $1 == agent ]] || return 0
+    ask_job
+    [[ $state != CANCELLED ]] || return 0
+    decide
+    [[ $decision == port ]] || return 0
+    rm -f "$folder/decision"
+    MUSTER_PORT=$(free_port "$((MUSTER_PORT + 1))")
+    say "next port $MUSTER_PORT"
+  done
+}
+
 batch() {
-  local try arguments
+  local state preempted
   read_settings
   scrub 'SLURM_*'
   unset -v SLURM_EXPORT_ENV
@@ -271,6 +334,7 @@ batch() {
   [[ -n ${SLURM_ARRAY_JOB_ID:-} ]] && job_id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   export_environment
   begin "slurm:$job_id" "$job_id"
+  trap release_lock EXIT
   say "attempt $attempt of $run; more in $folder/logs/job.log"
   exec >>"$folder/logs/job.log" 2>&1
 
@@ -279,31 +343,28 @@ batch() {
   export MUSTER_NODES=${#hosts[@]} MUSTER_HOSTS="${hosts[*]}" MUSTER_HEAD=${settings[head]:-${hosts[0]}${settings[host_suffix]}}
   choose_port "$(($(number "$SLURM_JOB_ID" 0) + attempt))"
   mapfile -t srun_arguments <"$run/job/srun"
-
-  printf -v arguments ' %q' "${srun_arguments[@]}"
   say "job $job_id attempt $attempt on $MUSTER_NODES nodes: $MUSTER_HOSTS"
   say "head $MUSTER_HEAD port $MUSTER_PORT; requeue=${settings[requeue]} max_requeues=${settings[max_requeues]}"
-  say "srun$arguments"
+  say "srun$(printf ' %q' "${srun_arguments[@]}")"
   say "variables: $(compgen -e | tr '\n' ' ')"
 
   trap 'on_signal time_limit' USR1
   trap 'on_signal preempted' TERM
   trap 'write_stop stopped' USR2 # a poke: on a shared folder the person's own STOP may show here a minute late
-  for ((try = 0; try < PORT_TRIES; try++)); do
-    run_ranks
-    decide
-    [[ $decision == port ]] || break
-    rm -f "$folder/decision"
-    MUSTER_PORT=$(free_port "$((MUSTER_PORT + 1))")
-    say "next port $MUSTER_PORT"
-  done
+  follow "$@"
   trap '' USR1 USR2 TERM
+  ask_job
+  if [[ $state == CANCELLED ]]; then
+    write_cancelled
+    say 'cancelled'
+    MUSTER_NODE_RANK=0 remove_scratch
+    exit 1
+  fi
   clean_nodes
-
+  say "decision: $decision"
   ((ranks_status != 0)) && ranks_status=1
-  say "decision: ${decision:-none was written, end}"
+  [[ $1 == agent && $decision == none ]] && ranks_status=1
   [[ $decision == requeue ]] && again "$ranks_status"
-  [[ -n $decision ]] || ranks_status=1
   exit "$ranks_status"
 }
 
@@ -311,7 +372,7 @@ node() {
   export MUSTER_NODE_RANK=${SLURM_NODEID:-0}
   read_settings
   make_scratch
-  start_python "$1"
+  start_python "$@"
 }
 
 clean() {
@@ -331,18 +392,18 @@ local_run() {
   say "attempt $attempt of $run; more in $folder/logs"
   exec >>"$folder/logs/node0-agent.log" 2>&1
   {
-    printf 'muster: attempt %s on %s, port %s\n' "$attempt" "$HOSTNAME" "$MUSTER_PORT"
-    printf 'muster: variables: %s\n' "$(compgen -e | tr '\n' ' ')"
+    say "attempt $attempt on $HOSTNAME, port $MUSTER_PORT"
+    say "variables: $(compgen -e | tr '\n' ' ')"
   } >>"$folder/logs/job.log"
-  # The pipe closes when the agent and its ranks are gone, however they went; then their scratch folder goes.
+  # The pipe closes when the agent and its ranks are gone, however they went; then what they leave behind goes.
   # shellcheck disable=SC2034 # only held open
   exec {alive}> >(
     trap '' INT TERM HUP
     exec >/dev/null 2>&1
     cat
-    cd / && remove_scratch
+    cd / && remove_scratch && release_lock
   )
-  start_python agent
+  start_python "$@"
 }
 
 main() {
@@ -351,11 +412,12 @@ main() {
   [[ $run == /* && -d $run/job ]] || fail "usage: body.sh batch|node|clean|local RUN, the absolute path of a run folder"
   unset -v CDPATH BASH_ENV ENV HOSTNAME
   IFS= read -r HOSTNAME </proc/sys/kernel/hostname # a step inherits that of the first node
+  (($# > 2)) || set -- "$@" agent
   case $mode in
-    batch) batch ;;
-    node) node "${3:?}" ;;
+    batch) batch "${@:3}" ;;
+    node) node "${@:3}" ;;
     clean) clean ;;
-    local) local_run ;;
+    local) local_run "${@:3}" ;;
     *) fail "unknown mode $mode" ;;
   esac
 }

@@ -31,8 +31,10 @@ class Client:
         self._patience_s = patience_s
         self._cache = QueueCache(slurm_conf, squeue_age_s)
 
-    def submit(self, script: Path, known: Collection[int] = (), arguments: Iterable[str] = ()) -> int:
-        """Send a script; its job id.
+    def submit(
+        self, script: Path, known: Collection[int] = (), arguments: Iterable[str] = (), words: Iterable[str] = ()
+    ) -> int:
+        """Send a script; its job id. `arguments` are sbatch's, `words` the script's own.
 
         Where the controller goes away in between, the job may or may not exist: before each new try the queue is
         searched for a job with this script that is not in `known` (the ids of its earlier jobs), so that there is
@@ -41,7 +43,7 @@ class Client:
         Raises:
             SlurmError: refused, in sbatch's words, or the controller stayed away.
         """
-        argv = ["sbatch", "--parsable", *arguments, str(script)]
+        argv = ["sbatch", "--parsable", *arguments, str(script), *words]
         deadline = time.monotonic() + self._patience_s
         for pause in pauses():
             try:
@@ -76,7 +78,7 @@ class Client:
 
     def find(self, script: Path) -> list[Job]:
         """The person's jobs that Slurm has for a script, asked now."""
-        return [job for job in self._queue() if job.command == str(script)]
+        return [job for job in self._queue() if job.command == str(script) or job.command.startswith(f"{script} ")]
 
     def cancel(self, job_id: int) -> None:
         """scancel: Slurm ends the job; it is no error where it has ended already."""
