@@ -223,6 +223,16 @@ class RunFolder:
         return self.path / "export"
 
     @property
+    def export_partial(self) -> Path:
+        """An export that is being written and verified."""
+        return self.path / ".export.partial"
+
+    @property
+    def export_unverified(self) -> Path:
+        """An export whose logits were not those of the trained model; kept for a look."""
+        return self.path / "export.unverified"
+
+    @property
     def samples(self) -> Path:
         """Prompts answered by the exported model: one JSON object a line."""
         return self.path / "samples.jsonl"

@@ -20,7 +20,7 @@ import torch
 from conf.layout import RunFolder
 from conf.outcome import Cause
 from train import random_state
-from train.distributed import World
+from train.distributed import World, attempted
 from train.engine import Engine
 from train.manifest import (
     BadCheckpointError,
@@ -77,7 +77,7 @@ def save(engine: Engine, world: World, folder: RunFolder, step: int, state: dict
     if world.said_by_first(target.exists()):
         return Saved(step, 0.0, 0)
     partial = target.with_name(f".{target.name}.partial")
-    error = world.said_by_first(_attempted(lambda: _make_folders(partial)) if world.first else None)
+    error = world.said_by_first(attempted(lambda: _make_folders(partial)) if world.first else None)
     if error is None:
         client_state = {"muster": state, "universal_checkpoint_info": UNIVERSAL_CHECKPOINT_INFO}
         written: list[WrittenFile] = []
@@ -85,12 +85,12 @@ def save(engine: Engine, world: World, folder: RunFolder, step: int, state: dict
         def write_own_part() -> None:
             written.extend(_write_states(engine, partial, client_state))
 
-        own_error = _attempted(write_own_part)
+        own_error = attempted(write_own_part)
         error = world.first_error(own_error)
         all_written = world.gather(written)
         if error is None:
             manifest = _manifest(engine, step, state, all_written)
-            finish = _attempted(lambda: _put_in_place(partial, target, manifest)) if world.first else None
+            finish = attempted(lambda: _put_in_place(partial, target, manifest)) if world.first else None
             error = world.said_by_first(finish)
     if error is None:
         return Saved(step, time.monotonic() - started, manifest.size)
@@ -113,12 +113,10 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
     steps, quarantined = world.said_by_first(_list_checkpoints(folder) if world.first else ([], 0))
     for step in steps:
         path = folder.checkpoint(step)
-        manifest, reason = world.said_by_first(_checked_manifest(path) if world.first else (None, None))
+        manifest, reason = _verified(path, world)
         if manifest is not None:
-            reason = next(filter(None, world.gather(_own_part_reason(path, manifest, world))), None)
-            if reason is None:
-                _require_same_world_size(manifest, world.size)
-                return CheckpointInfo(step, path, manifest)
+            _require_same_world_size(manifest, world.size)
+            return CheckpointInfo(step, path, manifest)
         if world.first:
             kept_as = _quarantine(path)
             report(f"checkpoint of step {step} is not used: {reason}; kept as {kept_as.name}")
@@ -128,6 +126,22 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
             "go back to step 0 in silence; remove the *.bad folders there to start again"
         )
     return None
+
+
+def at_step(folder: RunFolder, world: World, step: int) -> CheckpointInfo:
+    """The checkpoint of one step, verified; a collective.
+
+    Raises:
+        CheckpointError: there is none, it does not verify, or it is of another world size.
+    """
+    path = folder.checkpoint(step)
+    manifest, reason = _verified(path, world)
+    if manifest is None:
+        steps, _ = world.said_by_first(_list_checkpoints(folder) if world.first else ([], 0))
+        known = ", ".join(str(other) for other in steps) or "none"
+        raise CheckpointError(f"the checkpoint of step {step} cannot be used: {reason}; steps with one: {known}")
+    _require_same_world_size(manifest, world.size)
+    return CheckpointInfo(step, path, manifest)
 
 
 def load(engine: Engine, info: CheckpointInfo) -> dict[str, Any]:
@@ -158,15 +172,6 @@ def prune(folder: RunFolder, world: World, keep: int) -> list[int]:
     return removed
 
 
-def _attempted(action: Callable[[], None]) -> Exception | None:
-    """The error of `action`, if any: all ranks have to reach the next collective first."""
-    try:
-        action()
-    except Exception as error:
-        return error
-    return None
-
-
 def _make_folders(partial: Path) -> None:
     if partial.exists():
         shutil.rmtree(partial)
@@ -191,7 +196,7 @@ def _manifest(engine: Engine, step: int, state: dict[str, Any], written: list[li
         config_hash=run_id.rpartition("-")[2],
         attempt=int(state.get("attempt", 0)),
         time=time.time(),
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),
         deepspeed_version=importlib.metadata.version("deepspeed"),
         universal_checkpoint_info=UNIVERSAL_CHECKPOINT_INFO,
         files=entries(written),
@@ -231,6 +236,14 @@ def _checked_manifest(path: Path) -> tuple[Manifest | None, str | None]:
     except BadCheckpointError as error:
         return None, str(error)
     return manifest, None
+
+
+def _verified(path: Path, world: World) -> tuple[Manifest | None, str]:
+    """A checkpoint's manifest if all ranks together find that its files agree with it, else why not; a collective."""
+    manifest, reason = world.said_by_first(_checked_manifest(path) if world.first else (None, None))
+    if manifest is not None:
+        reason = next(filter(None, world.gather(_own_part_reason(path, manifest, world))), None)
+    return (manifest, "") if reason is None else (None, reason)
 
 
 def _own_part_reason(path: Path, manifest: Manifest, world: World) -> str | None:

@@ -7,6 +7,7 @@ numbers over gloo, so that an agreement never waits for the GPU.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -74,6 +75,15 @@ class World:
         if error is not None and not isinstance(error, OSError):
             error = RuntimeError(f"{type(error).__name__}: {error}")
         return next((found for found in self.gather(error) if found is not None), None)
+
+
+def attempted(action: Callable[[], None]) -> Exception | None:
+    """The error of `action`, if any, instead of raising it: all ranks have to reach the next collective first."""
+    try:
+        action()
+    except Exception as error:
+        return error
+    return None
 
 
 def join(topology: Topology, deterministic: bool = False) -> World:

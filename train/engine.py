@@ -12,7 +12,7 @@ import copy
 import math
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -189,3 +189,14 @@ def cpu_adam(groups: list[dict[str, Any]], **arguments: Any) -> tuple[Optimizer 
         return DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments), ""
     except Exception as error:  # whatever the compiler, its flags or the loader raise
         return None, f"building it failed: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}"
+
+
+@contextlib.contextmanager
+def sharded_for_forward(model: nn.Module, configuration: dict[str, Any]) -> Iterator[Callable[..., Any]]:
+    """Forward passes alone on a model that was loaded sharded (`HfDeepSpeedConfig`, stage 3); a collective."""
+    wrapped, _, _, _ = deepspeed.initialize(model=model, config=copy.deepcopy(configuration), dist_init_required=False)
+    try:
+        wrapped.eval()
+        yield wrapped
+    finally:
+        wrapped.destroy()

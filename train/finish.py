@@ -42,14 +42,29 @@ def evaluated(training: Training, ending: Ending) -> Ending:
 
 
 def exported_model(training: Training) -> ExportResult:
+    """Write and verify the Hugging Face model; one that does not verify is said, and does not fail the run."""
+
+    def report(text: str) -> None:
+        training.journal.event("phase", phase="export", text=text)
+
     training.journal.phase("export")
-    largest = int(training.plan.config.checkpoint.max_shard_size_gb * 1e9)
-    result = export(training.engine, training.folder, largest)
+    result = export(
+        training.engine,
+        training.world,
+        training.folder,
+        int(training.plan.config.checkpoint.max_shard_size_gb * 1e9),
+        training.plan.run_id,
+        training.progress.step,
+        report,
+    )
+    if not result.verified:
+        training.journal.event("warning", text=f"the export is not verified: {result.reason}")
     training.journal.event(
         "exported",
-        path=str(training.folder.export),
+        path=str(result.path) if result.path else None,
         verified=result.verified,
         max_abs_diff=result.max_abs_diff,
+        reason=result.reason,
         seconds=round(result.seconds, 3),
         bytes=result.bytes,
     )

@@ -85,3 +85,18 @@ def train_steps(engine: Any, first: int, last: int) -> None:
         loss = engine(input_ids=ids, labels=ids).loss
         engine.backward(loss, boundary=True)
         engine.step()
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A small byte-level BPE as the data step leaves it in a run's `model/`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=96, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(["a b c 1 2 3 + = one two three"] * 4, trainer)
+    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)

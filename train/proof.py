@@ -1,0 +1,159 @@
+"""Whether an export is the model that was trained: the logits of 64 tokens, from the engine and from the files."""
+
+from __future__ import annotations
+
+import gc
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from train.distributed import World
+from train.engine import Engine, sharded_for_forward
+
+TOKENS = 64
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+"""Largest difference, as a share of the largest logit. The same arithmetic on the same device gives 0; a GPU may take
+another kernel for weights that lie elsewhere."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`max_abs_diff` and `tolerance` in logits; `reason` in words."""
+
+    verified: bool
+    max_abs_diff: float
+    tolerance: float
+    reason: str
+
+
+def engine_logits(engine: Engine) -> Tensor:
+    """Logits (tokens × vocabulary, fp32, on the CPU) of the trained weights; a collective."""
+    was_training = engine.module.training
+    engine.eval()
+    with torch.no_grad():
+        logits = engine(input_ids=_tokens(engine.module.config, engine.device)).logits
+    if was_training:
+        engine.train()
+    return _plain(logits)
+
+
+def compare(model: Any, folder: Path, expected: Tensor, weight_bytes: int, world: World) -> Comparison:
+    """Load the files in `folder` as anybody would and compare; a collective with one result for all ranks.
+
+    Where twice the weights fit free memory rank 0 loads them plainly; else all ranks load them sharded.
+    """
+    free = free_bytes(world.device) if world.first else 0
+    fits = world.said_by_first(2 * weight_bytes <= free)
+    if not fits:
+        reloaded = _sharded_logits(model, folder, world)
+        return world.said_by_first(_judged(reloaded, expected, model.dtype, f"reloaded sharded on {world.size} ranks"))
+    outcome = None
+    if world.first:
+        try:
+            problem, reloaded = _plain_logits(model, folder, world.device)
+            words = "reloaded whole on rank 0"
+            outcome = _judged(reloaded, expected, model.dtype, words) if problem is None else _failed(problem)
+        except Exception as error:
+            # Whatever stops a reload, the export is not proven; the run itself has nothing to do with it.
+            outcome = _failed(f"reloading failed: {type(error).__name__}: {error}")
+    result: Comparison = world.said_by_first(outcome)  # type: ignore[assignment]
+    return result
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be taken without harm: the GPU's, or the host's within its control group."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    available = int(found[1]) * 1024 if found else 0
+    return min([available, *_control_group_room()])
+
+
+def _control_group_room() -> list[int]:
+    """What each control group above this process still allows (cgroup v2), where it sets a limit."""
+    room = []
+    try:
+        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
+        folder = Path("/sys/fs/cgroup") / own.lstrip("/")
+        for group in [folder, *folder.parents]:
+            limit = group / "memory.max"
+            if limit.exists() and (text := limit.read_text().strip()) != "max":
+                room.append(int(text) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        return room
+    return room
+
+
+def _tokens(config: Any, device: torch.device) -> Tensor:
+    """The same 64 token ids every time."""
+    size = int(config.get_text_config().vocab_size)
+    generator = torch.Generator().manual_seed(64)
+    return torch.randint(0, size, (1, TOKENS), generator=generator).to(device)
+
+
+def _plain(logits: Tensor) -> Tensor:
+    return logits.detach()[0].float().cpu()
+
+
+def _plain_logits(model: Any, folder: Path, device: torch.device) -> tuple[str | None, Tensor]:
+    """Logits of the model loaded whole, and what transformers found wrong with the files."""
+    reloaded, found = _from_pretrained(model, folder, output_loading_info=True)
+    wrong = {kind: sorted(map(str, names)) for kind, names in found.items() if kind in _WRONG and names}
+    problem = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names[:4])}" for kind, names in wrong.items())
+    reloaded.to(device).eval()
+    with torch.no_grad():
+        logits = _plain(reloaded(input_ids=_tokens(reloaded.config, device)).logits)
+    del reloaded
+    gc.collect()
+    return problem or None, logits
+
+
+_WRONG = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+
+
+def _sharded_logits(model: Any, folder: Path, world: World) -> Tensor:
+    """Logits of the model loaded under ZeRO-3 over all ranks; a collective."""
+    from transformers.integrations import HfDeepSpeedConfig
+
+    configuration = {
+        "train_micro_batch_size_per_gpu": 1,
+        "bf16": {"enabled": model.dtype == torch.bfloat16},
+        "fp16": {"enabled": model.dtype == torch.float16},
+        "zero_optimization": {"stage": 3},
+    }
+    keeps_sharding = HfDeepSpeedConfig(configuration)
+    reloaded = _from_pretrained(model, folder)
+    del keeps_sharding
+    with sharded_for_forward(reloaded, configuration) as forward, torch.no_grad():
+        return _plain(forward(input_ids=_tokens(model.config, world.device)).logits)
+
+
+def _from_pretrained(model: Any, folder: Path, **arguments: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    # A model whose code came with it is loaded by its own class: its folder alone would not do.
+    loader = type(model) if model.is_remote_code() else AutoModelForCausalLM
+    implementation = model.config._attn_implementation
+    return loader.from_pretrained(
+        folder, dtype=model.dtype, attn_implementation=implementation, local_files_only=True, **arguments
+    )
+
+
+def _judged(reloaded: Tensor, expected: Tensor, dtype: torch.dtype, words: str) -> Comparison:
+    if reloaded.shape != expected.shape:
+        return _failed(f"the reloaded model has logits of shape {tuple(reloaded.shape)}, not {tuple(expected.shape)}")
+    difference = float((reloaded - expected).abs().max())
+    tolerance = TOLERANCE[dtype] * max(1.0, float(expected.abs().max()))
+    if math.isfinite(difference) and difference <= tolerance:
+        return Comparison(True, difference, tolerance, f"{words}: logits of {TOKENS} tokens differ by {difference:.3g}")
+    words = f"{words}: logits of {TOKENS} tokens differ by {difference:.3g}, more than {tolerance:.3g}"
+    return Comparison(False, difference, tolerance, words)
+
+
+def _failed(reason: str) -> Comparison:
+    return Comparison(False, float("nan"), 0.0, reason)
