@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return _report(error)
+        return report(error)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -119,7 +119,7 @@ def unknown_text(verb: str) -> str:
     return f"muster has no verb {verb!r}{hint}\nVerbs: {', '.join(VERBS)}"
 
 
-def _report(error: Exception) -> int:
+def report(error: Exception) -> int:
     """Print an error for a person; its exit code."""
     from launcher.problems import MusterError
 

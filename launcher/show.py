@@ -122,8 +122,9 @@ def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
     plan, artifacts = proposal.plan, proposal.artifacts
     script = "job.sbatch" if "job.sbatch" in artifacts else "job.sh"
     page = Page(out or sys.stdout)
-    page.rows("Plan", plan_rows(plan))
-    page.lines("Notes", [f"- {note}" for note in plan.notes])
+    rows = plan_rows(plan)
+    page.rows("Plan", rows)
+    page.lines("Notes", [f"- {note}" for note in plan.notes if note not in dict(rows).values()])
     page.lines("Warnings", [f"! {warning}" for warning in plan.warnings], style="yellow")
     page.lines("DeepSpeed (* from parallel.deepspeed)", deepspeed_lines(plan))
     page.lines(script, artifacts.get(script, b"").decode().splitlines())
@@ -146,7 +147,8 @@ def cause_lines(cause: RootCause, log_lines: int) -> list[str]:
     if cause.traceback:
         lines += ["", *cause.traceback.rstrip().splitlines()]
     tail = [line for line in last_text_lines(cause.log, log_lines) if line.strip()]
-    if tail:
+    told = cause.traceback.strip().rpartition("\n")[2].strip()
+    if tail and not (told and any(told in line for line in tail)):
         lines += ["", f"the end of its log, {cause.log}:", *(f"  {line}" for line in tail)]
     else:
         lines.append(f"log: {cause.log}")
