@@ -46,9 +46,7 @@ def make_topology(cluster: ClusterConfig, facts: Facts) -> tuple[Topology, list[
     threads = max(1, cores // ranks)
     if device is Device.gpu and threads > GPU_THREADS:
         threads = GPU_THREADS
-    notes.append(
-        f"{threads} thread{'s' if threads > 1 else ''} a rank: {cores} cores a node ({source}) for {ranks} rank{'s' if ranks > 1 else ''}"
-    )
+    notes.append(f"threads of a rank: {threads}, from {cores} cores a node ({source}) and ranks a node: {ranks}")
     return Topology(cluster.nodes, ranks, device, start.value, threads), notes
 
 
