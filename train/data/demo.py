@@ -15,10 +15,10 @@ from pathlib import Path
 SEED = 7
 VALIDATION_ROWS = 160
 
-NAMES = (
-    "Anna Ben Carla David Elena Felix Greta Hugo Ines Jonas Klara Leo Maria Nils Olga Paul Rosa Simon Tara Viktor "
-    "Amir Bruno Chen Dara Emil Fatima Goran Hana Ivan Julia Kofi Lina Marko Noor Otto Priya"
-).split()
+NAMES = """
+Anna Ben Carla David Elena Felix Greta Hugo Ines Jonas Klara Leo Maria Nils Olga Paul Rosa Simon Tara Viktor Amir Bruno
+Chen Dara Emil Fatima Goran Hana Ivan Julia Kofi Lina Marko Noor Otto Priya
+"""
 
 GREETINGS = {
     "say good morning to": {
@@ -70,7 +70,7 @@ def demo_rows() -> dict[str, list[dict[str, str]]]:
     """Rows of `train` and `validation`: prompt and response; the same ones every time."""
     draw = random.Random(SEED)
     rows = []
-    for act, name in itertools.product(GREETINGS, NAMES):
+    for act, name in itertools.product(GREETINGS, NAMES.split()):
         for language, greeting in GREETINGS[act].items():
             prompt = draw.choice(WORDINGS).format(act=act, name=name, language=language)
             rows.append({"prompt": prompt[0].upper() + prompt[1:], "response": greeting.format(name)})
