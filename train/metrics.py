@@ -39,6 +39,10 @@ class Journal:
         line = {"time": round(time.time(), 3), "attempt": self._attempt, "event": event}
         self._append(self._folder.events, line | {name: _plain(value) for name, value in values.items()})
 
+    def warning(self, text: str) -> None:
+        """Append a warning to `events.jsonl`."""
+        self.event("warning", text=text)
+
     def phase(self, phase: str, done: int | None = None, total: int | None = None, unit: str | None = None) -> None:
         """Say what the run is doing and how far it is: its start, its end, and at most once a second between."""
         now = time.monotonic()

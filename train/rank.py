@@ -54,7 +54,7 @@ def main(folder: RunFolder, attempt: int) -> None:
 def train_run(plan: Plan, folder: RunFolder, attempt: int, world: World) -> Ending:
     """The run from its newest checkpoint to its end or a stop; a collective of all ranks in `world`."""
     journal = Journal(folder, attempt, active=world.first)
-    tracker = Tracker.open(plan, folder, attempt) if world.first else None
+    tracker = Tracker.open(plan, folder, attempt, journal.warning) if world.first else None
 
     def record(step: int, values: Mapping[str, float]) -> None:
         journal.metrics(step, values)

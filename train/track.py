@@ -1,0 +1,182 @@
+"""The owner of wandb: a mirror of the metrics on Weights & Biases, written by rank 0 alone.
+
+Everything of wandb happens in one thread behind a queue, so that a server that is away, slow or hanging costs training
+nothing; `metrics.jsonl` has everything in any case. wandb is imported in that thread, and only where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import netrc
+import os
+import queue
+import socket
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from conf.layout import RunFolder
+from conf.outcome import State
+from conf.record import Plan
+from conf.schema import Tracker as TrackerName
+from conf.schema import TrackingMode
+from train.redaction import redacted
+
+STEP = "train/global_step"
+QUEUE_LENGTH = 10_000
+"""Lines kept while the server is slow; later ones are dropped and counted."""
+DEFAULT_SERVER = "https://api.wandb.ai"
+_GOOD_ENDS = (State.done, State.stopped)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long wandb may take, in seconds: reaching the server, `init`, `finish`, and closing in all."""
+
+    reach_s: float = 5
+    init_s: float = 60
+    finish_s: float = 20
+    close_s: float = 30
+
+
+class Tracker:
+    """Metrics on their way to W&B. Every method returns at once, `close` within `Patience.close_s`; none raises."""
+
+    def __init__(self, arguments: dict[str, Any], online: bool, warn: Callable[[str], None], patience: Patience):
+        """`arguments` are wandb.init's, without mode and settings."""
+        self._arguments = arguments
+        self._online = online
+        self._warn = warn
+        self._patience = patience
+        self._lines: queue.Queue[dict[str, float] | State] = queue.Queue(QUEUE_LENGTH)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._mirror, name="wandb", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(
+        cls,
+        plan: Plan,
+        folder: RunFolder,
+        attempt: int,
+        warn: Callable[[str], None] = print,
+        patience: Patience = Patience(),
+    ) -> Tracker | None:
+        """A tracker for one attempt, or None where `tracking=none`. To be called on rank 0, after any fork.
+
+        One W&B run for the Muster run: its id is the run's, resumed over every attempt. `warn` hears what went wrong.
+        """
+        tracking = plan.config.tracking
+        if tracking.name is TrackerName.none:
+            return None
+        arguments = {
+            "id": plan.run_id,
+            "name": plan.run_id,
+            "project": tracking.project,
+            "entity": tracking.entity,
+            "tags": list(tracking.tags),
+            "job_type": "train",
+            "dir": str(folder.path),
+            "config": redacted(msgspec.to_builtins(plan.config), os.environ)
+            | {"muster": {"run_id": plan.run_id, "world_size": plan.topology.world_size, "attempt": attempt}},
+        }
+        return cls(arguments, tracking.mode is TrackingMode.online, warn, patience)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Mirror one line of metrics."""
+        try:
+            self._lines.put_nowait({STEP: step, **values})
+        except queue.Full:
+            self._dropped += 1
+
+    def close(self, state: str) -> None:
+        """Say how the attempt ended and hand over what is still waiting."""
+        if self._dropped:
+            self._warn(f"W&B was too slow: {self._dropped} lines are only in metrics.jsonl")
+        with contextlib.suppress(queue.Full):
+            self._lines.put(State(state), timeout=1)
+        self._thread.join(self._patience.close_s)
+        if self._thread.is_alive():
+            self._warn(f"W&B did not finish within {self._patience.close_s:.0f} s; metrics.jsonl has everything")
+
+    def _mirror(self) -> None:
+        """The life of the thread: open a run, log lines, finish."""
+        try:
+            run = self._start()
+            while isinstance(line := self._lines.get(), dict):
+                run.log(line)
+            self._finish(run, line)
+        except Exception as error:
+            self._warn(f"W&B stopped: {_words(error)}; metrics.jsonl goes on")
+
+    def _start(self) -> Any:
+        """A wandb run: online where that is asked for and works, else offline in the run folder."""
+        if self._online:
+            try:
+                require_server(os.environ, self._patience.reach_s)
+                return self._init("online", resume="allow")
+            except Exception as error:
+                # wandb raises errors of many kinds here, and none of them may reach training.
+                self._warn(f"W&B cannot be reached ({_words(error)}): this attempt is tracked offline")
+                self._online = False
+        return self._init("offline")
+
+    def _init(self, mode: Literal["online", "offline"], **more: Any) -> Any:
+        import wandb
+
+        settings = wandb.Settings(
+            console="off",
+            disable_git=True,
+            save_code=False,
+            init_timeout=self._patience.init_s,
+            finish_timeout=self._patience.finish_s,
+        )
+        run = wandb.init(mode=mode, settings=settings, **self._arguments, **more)
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP)
+        return run
+
+    def _finish(self, run: Any, state: State) -> None:
+        going_on = state in (State.preempted, State.time_limit)
+        if going_on and self._online:
+            run.mark_preempting()
+        run.summary["state"] = state.value
+        # W&B shows a run that was marked and ended with an error as preempted, and one without as finished.
+        run.finish(exit_code=0 if state in _GOOD_ENDS else 1)
+
+
+def require_server(environment: Mapping[str, str], timeout_s: float) -> None:
+    """Check that there is a key and that the server takes connections: wandb itself would ask a person, or wait long.
+
+    Raises:
+        RuntimeError: there is no API key for the server.
+        OSError: the server does not answer. Not checked behind a proxy.
+    """
+    server = urllib.parse.urlsplit(environment.get("WANDB_BASE_URL") or DEFAULT_SERVER)
+    host = server.hostname or ""
+    if not environment.get("WANDB_API_KEY") and not _has_netrc_entry(host):
+        raise RuntimeError(f"no API key for {host}: set WANDB_API_KEY or run `wandb login`")
+    proxies = urllib.request.getproxies()
+    if server.scheme in proxies and not urllib.request.proxy_bypass(host):
+        return
+    port = server.port or (80 if server.scheme == "http" else 443)
+    with socket.create_connection((host, port), timeout_s):
+        pass
+
+
+def _has_netrc_entry(host: str) -> bool:
+    try:
+        return netrc.netrc(os.environ.get("NETRC") or None).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _words(error: Exception) -> str:
+    """An error on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
