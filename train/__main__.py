@@ -1,89 +1,147 @@
 """What runs on the nodes: `python -I RUN/code/muster.zip VERB RUN`. Each verb imports what it needs and no more.
 
 agent    a node's part in an attempt: data step, ranks, report
-rank     one rank, started by an agent that does not fork
+export   the same for the Hugging Face model of a checkpoint: `export RUN [--step N]`
 prepare  the data step alone: by the agent of node 0, or by a CPU job before
 decide   what comes after an attempt
-export   the Hugging Face model of a checkpoint
+rank, export-rank   one rank, started by an agent that does not fork
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from conf.layout import RunFolder
 
-USAGE = "usage: python -I RUN/code/muster.zip agent|rank|prepare|decide RUN, or export RUN [--step N]"
+if TYPE_CHECKING:
+    from train.process import Entry
+    from train.start import Program
+
+USAGE = "usage: python -I RUN/code/muster.zip agent|prepare|decide RUN, or export RUN [--step N]"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a verb; its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if len(arguments) < 2 or arguments[0] not in VERBS:
+def main() -> NoReturn:
+    """Run the verb of the command line and leave with its exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a verb; its exit status: 0 where all ended well, 2 for a wrong command line, else 1."""
+    verb, *rest = arguments or [""]
+    if verb not in VERBS or not rest:
         print(USAGE, file=sys.stderr)
         return 2
-    verb, run, *rest = arguments
-    if rest and verb != "export":
+    folder = RunFolder(Path(rest[0]).absolute())
+    step = _read_step(rest[1:])
+    if step is None or (rest[1:] and not verb.startswith("export")):
         print(USAGE, file=sys.stderr)
         return 2
-    return VERBS[verb](RunFolder(Path(run).absolute()), rest)
+    return VERBS[verb](folder, step if step >= 0 else None)
 
 
-def _agent(folder: RunFolder, _rest: list[str]) -> int:
-    from conf.record import read_plan
-    from train.agent import Node, run_agent
+def _read_step(words: list[str]) -> int | None:
+    """N of `--step N`; -1 without it, None where the words are something else."""
+    if not words:
+        return -1
+    return int(words[1]) if len(words) == 2 and words[0] == "--step" and words[1].isdigit() else None
+
+
+def _agent(folder: RunFolder, _step: int | None) -> int:
     from train.env import read_node_env
-    from train.start import Program, own_argv
+    from train.start import TRAIN, Program, own_argv
 
+    good = _run_agent(folder, Program(TRAIN, _train, own_argv("rank", folder.path)))
     environment = read_node_env(os.environ)
-    node = Node(
-        folder=folder,
-        plan=read_plan(folder.run_json),
-        environment=environment,
-        data_argv=own_argv("prepare", folder.path),
-        program=Program(entry=_enter_rank, argv=own_argv("rank", folder.path)),
-    )
-    good = run_agent(node)
     if environment.is_local:
-        from train.decide import run_decision
+        from train.aftermath import conclude
 
-        good = run_decision(folder, environment.attempt, environment.nodes).good
+        decision = conclude(folder, environment)
+        good = good and (decision is None or decision.good)
     return 0 if good else 1
 
 
-def _enter_rank(folder: RunFolder, attempt: int) -> None:
+def _export(folder: RunFolder, step: int | None) -> int:
+    from train.start import EXPORT, Program, own_argv
+
+    words = [] if step is None else ["--step", str(step)]
+    argv = [*own_argv("export-rank", folder.path), *words]
+    return 0 if _run_agent(folder, Program(EXPORT, _exporting(step), argv)) else 1
+
+
+def _run_agent(folder: RunFolder, program: Program) -> bool:
+    from conf.record import read_plan
+    from train.agent import Node, run_agent
+    from train.env import read_node_env
+    from train.start import own_argv
+
+    node = Node(
+        folder=folder,
+        plan=read_plan(folder.run_json),
+        environment=read_node_env(os.environ),
+        data_argv=own_argv("prepare", folder.path),
+        program=program,
+    )
+    return run_agent(node)
+
+
+def _train(folder: RunFolder, attempt: int) -> None:
     from train.rank import main as train_rank
 
     train_rank(folder, attempt)
 
 
-def _rank(folder: RunFolder, _rest: list[str]) -> int:
+def _exporting(step: int | None) -> Entry:
+    def export(folder: RunFolder, attempt: int) -> None:
+        from train.export_rank import main as export_checkpoint
+
+        export_checkpoint(folder, attempt, step)
+
+    return export
+
+
+def _rank(folder: RunFolder, _step: int | None) -> NoReturn:
+    _become_rank(folder, _train)
+
+
+def _export_rank(folder: RunFolder, step: int | None) -> NoReturn:
+    _become_rank(folder, _exporting(step))
+
+
+def _become_rank(folder: RunFolder, entry: Entry) -> NoReturn:
     from train.env import read_node_env
     from train.process import leave_process, run_rank
 
-    run_rank(_enter_rank, folder, read_node_env(os.environ).attempt, agent_pid=os.getppid())
+    run_rank(entry, folder, read_node_env(os.environ).attempt, agent_pid=os.getppid())
     leave_process(0)
 
 
-def _prepare(folder: RunFolder, _rest: list[str]) -> int:
+def _prepare(folder: RunFolder, _step: int | None) -> int:
     from train.data_step import run_data_step
     from train.env import read_attempt
 
     return run_data_step(folder, read_attempt(os.environ))
 
 
-def _decide(folder: RunFolder, _rest: list[str]) -> int:
-    from train.decide import run_decision
+def _decide(folder: RunFolder, _step: int | None) -> int:
+    from train.aftermath import conclude
     from train.env import read_node_env
 
-    environment = read_node_env(os.environ)
-    run_decision(folder, environment.attempt, environment.nodes)
+    conclude(folder, read_node_env(os.environ))
     return 0
 
 
-VERBS = {"agent": _agent, "rank": _rank, "prepare": _prepare, "decide": _decide}
+VERBS: dict[str, Callable[[RunFolder, int | None], int]] = {
+    "agent": _agent,
+    "export": _export,
+    "prepare": _prepare,
+    "decide": _decide,
+    "rank": _rank,
+    "export-rank": _export_rank,
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

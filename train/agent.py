@@ -26,7 +26,7 @@ from train.causes import TERMINATED
 from train.env import NodeEnv
 from train.last_words import print_failures
 from train.metrics import Journal
-from train.start import Program, Start, choose_start, make_entrypoint, preload, set_environment
+from train.start import EXPORT, Program, Start, choose_start, make_entrypoint, preload, set_environment
 from train.watch import count_memory_kills, describe_failure, speak_for_the_silent, write_report
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def run_agent(node: Node) -> bool:
     set_environment(os.environ, node.plan, node.environment.scratch)
     _handle_signals(node.folder)
     started = time.time()
+    if node.environment.is_head and node.program.purpose == EXPORT:
+        Journal(node.folder, node.environment.attempt).event("export_started")
     memory_kills = count_memory_kills()
     ending = _follow(node)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

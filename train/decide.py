@@ -1,22 +1,16 @@
-"""What comes after an attempt: the end, or the queue again. Decided here and nowhere else.
+"""What comes after an attempt: the end, or the queue again. Decided here and nowhere else. Pure.
 
-`decide` is the table; the rest of the module reads the files of the attempt and writes what was decided.
+`train.aftermath` reads what this needs and writes what it says.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from conf.files import write_atomically
-from conf.layout import RunFolder
-from conf.outcome import AgentReport, Cause, Failure, Outcome, State, StopReason, read_outcome, read_stop, write_outcome
+from conf.outcome import AgentReport, Cause, Failure, Outcome, State, StopReason
 from train.causes import first_cause, is_termination
-from train.last_words import read_failures, read_reports
-from train.metrics import Journal
 
 MAX_WITHOUT_PROGRESS = 3
 """Attempts in a row that may end without a newer checkpoint before the run ends."""
@@ -58,6 +52,7 @@ class History:
     attempt: int
     nodes: int
     steps: Mapping[int, int]
+    exports: frozenset[int] = frozenset()
 
     @property
     def newest_step(self) -> int:
@@ -68,7 +63,7 @@ class History:
     def without_progress(self) -> int:
         """Attempts in a row, this one the last, that saved nothing newer than those before them."""
         best, streak = 0, 0
-        for attempt in range(self.attempt + 1):
+        for attempt in sorted(set(range(self.attempt + 1)) - self.exports):
             step = self.steps.get(attempt, 0)
             streak = 0 if step > best else streak + 1
             best = max(best, step)
@@ -80,7 +75,7 @@ class Settings:
     """What the person allows (`job/settings`)."""
 
     requeue: bool = False
-    max_requeues: int = 0
+    max_requeues: int = 20
 
 
 @dataclass(frozen=True)
@@ -176,62 +171,3 @@ def _name_lost(reports: Sequence[AgentReport], nodes: int) -> str:
 
 def _first_line(text: str) -> str:
     return text.splitlines()[0] if text else ""
-
-
-def run_decision(folder: RunFolder, attempt: int, nodes: int) -> Decision:
-    """Read what the attempt left, decide, and write `outcome.json`, the word for the job script and events."""
-    written = read_outcome(folder.outcome)
-    own = written if written is not None and written.attempt == attempt else None
-    history = History(attempt, nodes, read_saved_steps(folder))
-    decision = decide(
-        own,
-        read_stop(folder.stop),
-        read_reports(folder.attempt(attempt)),
-        read_failures(folder.attempt(attempt)),
-        history,
-        read_settings(folder),
-        time.time(),
-    )
-    outcome = decision.outcome
-    if outcome.checkpoint is None and history.newest_step:
-        outcome = replace(outcome, checkpoint=str(folder.checkpoint(history.newest_step)))
-    write_outcome(folder.outcome, outcome)
-    state = outcome.state.value
-    journal = Journal(folder, attempt)
-    if own is None:
-        journal.event("attempt_ended", state=state, reason=outcome.reason)
-    journal.event("decision", decision=decision.verdict.value, state=state, reason=outcome.reason)
-    word = f"{decision.verdict.value}\n".encode()
-    path = folder.attempt(attempt).decision
-    write_atomically(path, word, path.parent.stat().st_mode & 0o666)
-    print(f"muster: {decision.verdict.value}: {state}: {outcome.reason}", flush=True)
-    return Decision(decision.verdict, outcome)
-
-
-def read_saved_steps(folder: RunFolder) -> dict[int, int]:
-    """The newest checkpoint of every attempt, as its `checkpoint` events say."""
-    steps: dict[int, int] = {}
-    try:
-        lines = folder.events.read_bytes().splitlines()
-    except FileNotFoundError:
-        return steps
-    for line in lines:
-        try:
-            event = json.loads(line)
-            if event.get("event") == "checkpoint":
-                attempt = int(event["attempt"])
-                steps[attempt] = max(int(event["step"]), steps.get(attempt, 0))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue  # a line cut short by a kill
-    return steps
-
-
-def read_settings(folder: RunFolder) -> Settings:
-    """The budgets in `job/settings`; a run on this machine is not requeued by anybody."""
-    try:
-        lines = folder.job.settings.read_text().splitlines()
-    except FileNotFoundError:
-        return Settings()
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
-    budget = values.get("max_requeues", "20")
-    return Settings(values.get("requeue") == "true", int(budget) if budget.isdigit() else 20)

@@ -24,17 +24,19 @@ from conf.record import Device, Plan
 from train.process import Entry, run_rank
 
 HEAVY_MODULES = ("torch", "deepspeed", "transformers", "datasets", "train.rank")
+TRAIN, EXPORT = "train", "export"
 PROBE_S = 120.0
-RUN_CHECKOUT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from train.__main__ import main; sys.exit(main())"
+RUN_CHECKOUT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from train.__main__ import main; main()"
 
 
 @dataclass(frozen=True)
 class Program:
     """What the ranks of a run do: as a function to fork, and as an argument vector to run.
 
-    `modules` are imported once before forking.
+    `purpose` is TRAIN or EXPORT; `modules` are imported once before forking.
     """
 
+    purpose: str
     entry: Entry
     argv: list[str]
     modules: tuple[str, ...] = HEAVY_MODULES
@@ -58,15 +60,14 @@ def own_argv(verb: str, run: Path) -> list[str]:
 
 def set_environment(environ: MutableMapping[str, str], plan: Plan, scratch: Path) -> None:
     """What has to be set before torch and DeepSpeed are imported, here and in every rank."""
-    threads = str(plan.topology.threads_per_rank)
-    environ["OMP_NUM_THREADS"] = threads
+    environ.setdefault("OMP_NUM_THREADS", str(plan.topology.threads_per_rank))
     environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy's pool of threads does not survive a fork
     environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asks the driver without opening the device, which would spoil fork
     environ["TOKENIZERS_PARALLELISM"] = "false"
     environ.setdefault("MALLOC_ARENA_MAX", "1")
     environ.setdefault("MALLOC_MMAP_THRESHOLD_", "262144")
     if plan.topology.device is Device.cpu:
-        environ["DS_ACCELERATOR"] = "cpu"
+        environ.setdefault("DS_ACCELERATOR", "cpu")
     for name, folder in {"TORCH_EXTENSIONS_DIR": "extensions", "TRITON_CACHE_DIR": "triton"}.items():
         environ.setdefault(name, str(scratch / folder))
 

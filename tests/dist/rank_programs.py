@@ -16,7 +16,7 @@ from conf.record import read_plan
 from train.agent import Node, run_agent
 from train.env import read_node_env
 from train.process import Entry, leave_process, run_rank
-from train.start import Program
+from train.start import TRAIN, Program
 
 
 def _meet() -> int:
@@ -110,6 +110,7 @@ def main() -> int:
         environment=environment,
         data_argv=[sys.executable, "-c", data],
         program=Program(
+            purpose=TRAIN,
             entry=PROGRAMS[name],
             argv=[sys.executable, "-m", "tests.dist.rank_programs", "rank", run, name, data],
             modules=("torch",),

@@ -21,8 +21,10 @@ from conf.outcome import (
     write_outcome,
     write_record,
 )
+from train.aftermath import conclude, read_history, read_settings
 from train.causes import TERMINATED
-from train.decide import History, Settings, Verdict, decide, read_saved_steps, read_settings, run_decision
+from train.decide import History, Settings, Verdict, decide
+from train.env import NodeEnv
 
 NOW = 1_800_000_000.0
 QUEUE = Settings(requeue=True, max_requeues=20)
@@ -175,6 +177,10 @@ def make_folder(path: Path) -> RunFolder:
     return folder
 
 
+def environment(folder: RunFolder, job: str = "slurm:7") -> NodeEnv:
+    return NodeEnv(folder.path, 1, 1, 0, "localhost", 15000, folder.path, job, ())
+
+
 def test_files_in_and_out(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     lines = [
@@ -187,10 +193,11 @@ def test_files_in_and_out(tmp_path: Path) -> None:
     write_record(folder.attempt(1).failure(1), failure(Cause.killed, message="killed by SIGKILL"))
     write_record(folder.attempt(1).agent_report(0), report())
 
-    assert read_saved_steps(folder) == {0: 20, 1: 40}
+    assert read_history(folder, 1, 1) == History(1, 1, {0: 20, 1: 40})
     assert read_settings(folder) == Settings(requeue=True, max_requeues=5)
-    decision = run_decision(folder, attempt=1, nodes=1)
+    decision = conclude(folder, environment(folder))
 
+    assert decision is not None
     assert decision.verdict is Verdict.requeue
     assert folder.attempt(1).decision.read_text() == "requeue\n"
     written = read_outcome(folder.outcome)
@@ -205,8 +212,30 @@ def test_files_in_and_out(tmp_path: Path) -> None:
 def test_own_word_of_rank_0_stays(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     write_outcome(folder.outcome, outcome(State.done, attempt=1))
-    assert run_decision(folder, attempt=1, nodes=1).good
+    decision = conclude(folder, environment(folder))
+    assert decision is not None
+    assert decision.good
     written = read_outcome(folder.outcome)
     assert written is not None
     assert (written.state, written.reason, written.step) == (State.done, "by rank 0", 7)
     assert folder.attempt(1).decision.read_text() == "end\n"
+
+
+def test_nobody_requeues_a_local_run(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    write_record(folder.attempt(1).failure(1), killed)
+    decision = conclude(folder, environment(folder, job="local:7"))
+    assert decision is not None
+    assert (decision.verdict, decision.good) == (Verdict.end, False)
+
+
+def test_an_export_decides_nothing(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    before = outcome(State.stopped, attempt=0)
+    write_outcome(folder.outcome, before)
+    folder.events.write_text('{"time": 1, "attempt": 1, "event": "export_started"}\n')
+    write_record(folder.attempt(1).failure(1), killed)
+    assert conclude(folder, environment(folder)) is None
+    assert read_outcome(folder.outcome) == before
+    assert folder.attempt(1).decision.read_text() == "end\n"
+    assert read_history(folder, 2, 1).without_progress == 2

@@ -1,0 +1,96 @@
+"""After an attempt: reads what it left, asks `train.decide`, and writes the outcome and the word for the job script."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+from conf.files import write_atomically
+from conf.layout import RunFolder
+from conf.outcome import read_outcome, read_stop, write_outcome
+from train.decide import Decision, History, Settings, Verdict, decide
+from train.env import NodeEnv
+from train.last_words import read_failures, read_reports
+from train.metrics import Journal
+
+
+def conclude(folder: RunFolder, environment: NodeEnv) -> Decision | None:
+    """Decide what comes after this attempt and write it down; None after an export, which decides nothing."""
+    number = environment.attempt
+    history = read_history(folder, number, environment.nodes)
+    if number in history.exports:
+        _write_word(folder, number, Verdict.end)
+        return None
+    written = read_outcome(folder.outcome)
+    own = written if written is not None and written.attempt == number else None
+    attempt = folder.attempt(number)
+    decision = decide(
+        own,
+        read_stop(folder.stop),
+        read_reports(attempt),
+        read_failures(attempt),
+        history,
+        Settings() if environment.is_local else read_settings(folder),
+        time.time(),
+    )
+    outcome = decision.outcome
+    if outcome.checkpoint is None and history.newest_step:
+        outcome = replace(outcome, checkpoint=str(folder.checkpoint(history.newest_step)))
+    write_outcome(folder.outcome, outcome)
+    journal = Journal(folder, number)
+    state, verdict = outcome.state.value, decision.verdict.value
+    if own is None:
+        journal.event("attempt_ended", state=state, reason=outcome.reason)
+    journal.event("decision", decision=verdict, state=state, reason=outcome.reason)
+    _write_word(folder, number, decision.verdict)
+    print(f"muster: {verdict}: {state}: {outcome.reason}", flush=True)
+    return replace(decision, outcome=outcome)
+
+
+def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
+    """What the attempts have saved, as their `checkpoint` events say, and which of them were exports."""
+    steps: dict[int, int] = {}
+    exports: set[int] = set()
+    for event in _read_events(folder):
+        number, step = event.get("attempt"), event.get("step")
+        if not isinstance(number, int):
+            continue
+        if event.get("event") == "export_started":
+            exports.add(number)
+        if event.get("event") == "checkpoint" and isinstance(step, int):
+            steps[number] = max(step, steps.get(number, 0))
+    return History(attempt, nodes, steps, frozenset(exports))
+
+
+def read_settings(folder: RunFolder) -> Settings:
+    """The budgets in `job/settings`, which the job script reads too."""
+    try:
+        lines = folder.job.settings.read_text().splitlines()
+    except FileNotFoundError:
+        return Settings()
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    budget = values.get("max_requeues", "")
+    return Settings(values.get("requeue") == "true", int(budget) if budget.isdigit() else Settings.max_requeues)
+
+
+def _read_events(folder: RunFolder) -> list[dict[str, Any]]:
+    try:
+        lines = folder.events.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut short by a kill
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+def _write_word(folder: RunFolder, attempt: int, verdict: Verdict) -> None:
+    path = folder.attempt(attempt).decision
+    write_atomically(path, f"{verdict.value}\n".encode(), path.parent.stat().st_mode & 0o666)
