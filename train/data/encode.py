@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from conf.schema import DataConfig
+from train.data.block import BadRow, Block, DataError
 from train.data.documents import Writer
 from train.data.prepared import Split
-from train.data.sources import BadRow, Block, DataError
 from train.data.splits import Source
 from train.data.tokenize import Encoder, Tokens
 

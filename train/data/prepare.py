@@ -23,12 +23,12 @@ from conf.layout import RunFolder
 from conf.record import Plan
 from conf.schema import ModelInit, RunConfig
 from train.data import tokenizer as tokenizers
+from train.data.block import BadRow, DataError
 from train.data.cache import link_or_copy, made_beside, made_once
 from train.data.documents import FORMAT_VERSION, Documents
 from train.data.encode import bad_rows_in_words, encode_source
 from train.data.make_model import make_model
 from train.data.prepared import Prepared, Split, read_prepared, write_prepared
-from train.data.sources import BadRow, DataError
 from train.data.splits import Source, held_out_count, sources
 
 Report = Callable[[str, int, int], None]

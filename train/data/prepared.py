@@ -10,9 +10,9 @@ import numpy as np
 
 from conf.files import write_atomically
 from conf.layout import RunFolder
+from train.data.block import BadRow
 from train.data.documents import Documents, LongArray
 from train.data.order import epoch_order
-from train.data.sources import BadRow
 
 HELD_OUT_EPOCH = (1 << 64) - 1
 """An epoch that no run reaches: its order decides which documents are held out."""

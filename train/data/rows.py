@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf.schema import DataConfig, DataFormat
-from train.data.sources import DataError
+from train.data.block import DataError
 
 DEFAULT_PROMPT_TEMPLATE = "{prompt}\n"
 

@@ -1,7 +1,7 @@
 """Rows from files and hub data sets, with the exact place and reason of every broken one.
 
-JSON lines (`.jsonl`, `.json`), a JSON array (`.json`), CSV with a header and Parquet; JSON and CSV also gzipped. A file
-is handed out in blocks, so that workers can decode them at the same time; the order of rows is the file's.
+JSON lines (`.jsonl`, `.json`), a JSON array (`.json`), CSV with a header and Parquet; JSON and CSV also gzipped. The
+order of rows is the file's.
 """
 
 from __future__ import annotations
@@ -11,89 +11,17 @@ import gzip
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from conf.outcome import Cause
+from train.data.block import BadRow, Block, DataError, Row, encoding_fault, no_object
 
 BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 2000
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-
-
-class DataError(Exception):
-    """The data cannot be used; the message says where and why."""
-
-    cause = Cause.data
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that cannot be used. `line` counts from 1: lines of JSON lines and CSV, rows of arrays and Parquet."""
-
-    file: str
-    line: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """The columns of one row."""
-
-    line: int
-    columns: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a file: either `raw` JSON lines, with the number and byte offset of the first, or decoded rows."""
-
-    file: str
-    done: int
-    first_line: int = 0
-    offset: int = 0
-    raw: bytes = b""
-    rows: list[Row] = field(default_factory=list)
-    bad: list[BadRow] = field(default_factory=list)
-
-
-def decode(block: Block) -> tuple[list[Row], list[BadRow]]:
-    """The good and the broken rows of a block, each in the order of the file. Blank lines are no rows."""
-    rows, bad = list(block.rows), list(block.bad)
-    offset = block.offset
-    for number, line in enumerate(block.raw.split(b"\n") if block.raw else [], block.first_line):
-        if line.strip():
-            try:
-                columns = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                bad.append(BadRow(block.file, number, _encoding_fault(line, offset) or f"not JSON: {error}"))
-            else:
-                if isinstance(columns, dict):
-                    rows.append(Row(number, columns))
-                else:
-                    bad.append(BadRow(block.file, number, f"{_kind(columns)} where an object with columns is expected"))
-        offset += len(line) + 1
-    return rows, bad
-
-
-def _encoding_fault(line: bytes, offset: int) -> str | None:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return f"byte 0x{line[error.start]:02x} at offset {offset + error.start} is not UTF-8"
-    return None
-
-
-def _kind(value: Any) -> str:
-    names = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
 
 
 def blocks(path: Path) -> Iterator[Block]:
@@ -174,13 +102,9 @@ def _array(path: Path, content: bytes, done: int) -> Block:
     try:
         values = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {_encoding_fault(content, 0) or f'not a JSON array: {error}'}") from error
+        raise DataError(f"{path}: {encoding_fault(content, 0) or f'not a JSON array: {error}'}") from error
     rows = [Row(number, value) for number, value in enumerate(values, 1) if isinstance(value, dict)]
-    bad = [
-        BadRow(str(path), number, f"{_kind(value)} where an object with columns is expected")
-        for number, value in enumerate(values, 1)
-        if not isinstance(value, dict)
-    ]
+    bad = [no_object(str(path), number, value) for number, value in enumerate(values, 1) if not isinstance(value, dict)]
     return Block(str(path), done, rows=rows, bad=bad)
 
 
@@ -192,7 +116,7 @@ def _csv(path: Path) -> Iterator[Block]:
     def lines() -> Iterator[str]:
         offset = 0
         for number, line in enumerate(stream, 1):
-            if fault := _encoding_fault(line, offset):
+            if fault := encoding_fault(line, offset):
                 faults[number] = fault
             offset += len(line)
             text = line.decode("utf-8", errors="replace")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from conf.schema import DataConfig, DataFormat, LongRows
+from train.data.block import BadRow, Block, DataError, Row, decode
 from train.data.documents import BoolArray, IntArray
 from train.data.rows import RowError, Segment, Shape, segments
-from train.data.sources import BadRow, Block, DataError, Row, decode
 
 
 @dataclass(frozen=True)

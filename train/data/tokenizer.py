@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.schema import ModelConfig
-from train.data.sources import DataError
+from train.data.block import DataError
 
 TRAINED = "train"
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"

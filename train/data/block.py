@@ -1,0 +1,93 @@
+"""Blocks of rows: what a file is handed out in, and what its rows are once decoded.
+
+A block is decoded by whoever works on it, so that workers can decode at the same time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from conf.outcome import Cause
+
+
+class DataError(Exception):
+    """The data cannot be used; the message says where and why."""
+
+    cause = Cause.data
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used. `line` counts from 1: lines of JSON lines and CSV, rows of arrays and Parquet."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The columns of one row."""
+
+    line: int
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a file: either `raw` JSON lines, with the number and byte offset of the first, or decoded rows."""
+
+    file: str
+    done: int
+    first_line: int = 0
+    offset: int = 0
+    raw: bytes = b""
+    rows: list[Row] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+
+
+def decode(block: Block) -> tuple[list[Row], list[BadRow]]:
+    """The good and the broken rows of a block, each in the order of the file. Blank lines are no rows."""
+    rows, bad = list(block.rows), list(block.bad)
+    offset = block.offset
+    for number, line in enumerate(block.raw.split(b"\n") if block.raw else [], block.first_line):
+        if line.strip():
+            try:
+                columns = msgspec.json.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                bad.append(BadRow(block.file, number, encoding_fault(line, offset) or f"not JSON: {error}"))
+            else:
+                if isinstance(columns, dict):
+                    rows.append(Row(number, columns))
+                else:
+                    bad.append(
+                        BadRow(block.file, number, f"{kind_of(columns)} where an object with columns is expected")
+                    )
+        offset += len(line) + 1
+    return rows, bad
+
+
+def no_object(file: str, line: int, value: Any) -> BadRow:
+    """The word on a row that is no object with columns."""
+    return BadRow(file, line, f"{kind_of(value)} where an object with columns is expected")
+
+
+def encoding_fault(line: bytes, offset: int) -> str | None:
+    """The first byte that is not UTF-8, by its offset in the file where `line` begins at `offset`; None if all are."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"byte 0x{line[error.start]:02x} at offset {offset + error.start} is not UTF-8"
+    return None
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    names = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
