@@ -5,7 +5,7 @@ from __future__ import annotations
 HELP = "end a run now, without saving; it is not requeued"
 EXAMPLES = """
 muster cancel demo
-muster cancel 1234        a Slurm job id
+muster cancel 1234        # a Slurm job id
 """
 
 

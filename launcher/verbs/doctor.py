@@ -8,7 +8,7 @@ import sys
 HELP = "what this machine can do: Python, packages, memory, GPUs, Slurm, keys"
 EXAMPLES = """
 muster doctor
-muster doctor --python /opt/venv/bin/python      the ranks' Python, where it is another one
+muster doctor --python /opt/venv/bin/python      # where the ranks have another Python
 muster doctor --json
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 HELP = "save and end a run; `resume` goes on from there"
 EXAMPLES = """
 muster stop demo
-muster stop 1234          a Slurm job id
+muster stop 1234          # a Slurm job id
 """
 
 

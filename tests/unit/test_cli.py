@@ -57,7 +57,7 @@ def test_first_screen_names_every_verb_with_its_line(capsys: pytest.CaptureFixtu
 def test_help_of_a_verb_has_examples_of_that_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb, "--help"]) == 0
     text = capsys.readouterr().out
-    examples = [shlex.split(line) for line in text.partition("examples:\n")[2].splitlines()]
+    examples = [shlex.split(line, comments=True) for line in text.partition("examples:\n")[2].splitlines()]
     assert len(examples) >= 2
     assert all(example[:2] == ["muster", verb] for example in examples)
     assert cli.main(["help", verb]) == 0

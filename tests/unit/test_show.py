@@ -1,0 +1,108 @@
+"""How plans, runs, failures and endings look: plain text, complete, without colour where nobody sees it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from conf.layout import RunFolder
+from conf.outcome import Cause, Failure, State, read_outcome
+from conf.record import read_plan
+from launcher.cause import find_root_cause
+from launcher.ending import answer_lines, evaluation_lines, place_lines, report_end
+from launcher.local import LocalEnd
+from launcher.show import cause_lines, deepspeed_lines, headline, plan_rows, print_table
+from tests.unit.runs import append, begin, end, make_run, write_failure
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return make_run(tmp_path)
+
+
+def test_plan_rows_and_headline(folder: RunFolder) -> None:
+    plan = read_plan(folder.run_json)
+    rows = dict(plan_rows(plan))
+    assert rows["run"] == plan.run_id == folder.path.name
+    assert rows["ranks"] == "1 node × 2 = 2 on cpu; 1 threads each; started by fork"
+    assert rows["steps"] == "100 (train.max_steps)"
+    assert rows["batch"].startswith("global batch 8 documents, packed")
+    assert "model states only" in rows["states"]
+    assert headline(plan).startswith(f"{plan.run_id} · llama ")
+    assert headline(plan).endswith(str(folder.path))
+    assert any(line == "  zero_optimization.stage = 3" for line in deepspeed_lines(plan))
+
+
+def test_table_without_a_terminal_is_plain_and_aligned() -> None:
+    out = io.StringIO()
+    print_table(("run", "state"), [("a-long-name", "done"), ("b", "failed")], out)
+    assert out.getvalue() == "run          state\na-long-name  done\nb            failed\n"
+
+
+def test_cause_names_rank_error_log_and_victims(folder: RunFolder) -> None:
+    attempt = begin(folder)
+    common = {"node": 0, "host": "n1"}
+    write_failure(
+        attempt,
+        Failure(rank=1, time=1.0, cause=Cause.user_code, message="ValueError: bad", traceback="T\nV: 1", **common),
+    )
+    write_failure(attempt, Failure(rank=0, time=2.0, cause=Cause.lost_peer, message="connection closed", **common))
+    attempt.rank_log(0, 1).write_text("step 1\nlast words of rank 1\n")
+    cause = find_root_cause(attempt)
+    assert cause is not None
+    text = "\n".join(cause_lines(cause, 5))
+    for words in ("rank 1 on n1 (node 0) failed first: user_code", "ValueError: bad", "took down: rank 0", "T\nV: 1"):
+        assert words in text
+    assert "last words of rank 1" in text
+    assert str(attempt.rank_log(0, 1)) in text
+    attempt.rank_log(0, 1).write_text("T\nV: 1\n")
+    assert "\n".join(cause_lines(cause, 5)).count("V: 1") == 1
+
+
+def test_a_good_end_shows_before_and_after_answers_places_and_what_next(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt = begin(folder)
+    append(
+        folder.events,
+        {"event": "evaluation", "attempt": 0, "step": 0, "loss": 5.0, "perplexity": 148.4},
+        {"event": "evaluation", "attempt": 0, "step": 50, "loss": 2.0, "perplexity": 7.389},
+        {"event": "evaluation", "attempt": 0, "step": 100, "loss": 0.5, "perplexity": 1.6487},
+    )
+    append(
+        folder.samples,
+        {"prompt": "2 + 2 =", "answer": "4", "expected": "4"},
+        {"prompt": "line\nbreak", "answer": "x" * 500, "expected": "y"},
+    )
+    folder.export.mkdir()
+    (folder.export / "model.safetensors").write_bytes(b"x" * 2048)
+    end(folder, state=State.done, reason="all steps", step=100)
+    plan = read_plan(folder.run_json)
+    assert evaluation_lines(folder) == [
+        "evaluation",
+        "  before   loss 5.0000  perplexity 148.4",
+        "  after    loss 0.5000  perplexity 1.6487",
+    ]
+    answers = answer_lines(folder)
+    assert answers[1:3] == ["  > 2 + 2 =", "    4"]
+    assert answers[3] == "  > line break"
+    assert answers[5] == "    (expected: y)"
+    assert max(map(len, answers)) < 200
+    places = "\n".join(place_lines(folder, plan))
+    assert f"{folder.export} (2.0 KiB)" in places
+    assert f"muster resume {folder.path} train.max_steps=200" in places
+    assert report_end(folder, plan, LocalEnd(0, attempt, read_outcome(folder.outcome), [])) == 0
+    assert "perplexity 1.6487" in capsys.readouterr().out
+
+
+def test_other_ends_say_what_was_saved_and_how_to_go_on(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, attempt = read_plan(folder.run_json), begin(folder)
+    end(folder, state=State.stopped, reason="stopped", step=7, checkpoint="checkpoints/step-00000007")
+    assert report_end(folder, plan, LocalEnd(0, attempt, read_outcome(folder.outcome), [])) == 1
+    assert f"stopped: stopped; saved at step 7\ngo on:  muster resume {folder.path}" in capsys.readouterr().out
+    assert report_end(folder, plan, LocalEnd(3, None, None, ["body.sh: no space"])) == 1
+    said = capsys.readouterr().err
+    assert "status 3" in said
+    assert "body.sh: no space" in said
