@@ -227,27 +227,33 @@ start_python() {
   exec "${python[@]}" -I -u "$run/code/muster.zip" "$1" "$run" "${@:2}"
 }
 
-# ask_job: Slurm's word on this job: `state` and whether it is being `preempted`; unknown where nobody answers.
-ask_job() {
-  local line
-  line=$(timeout 10 scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null) || line=
-  state=unknown preempted=
-  [[ $line =~ \ JobState=([A-Z_]+)\  ]] && state=${BASH_REMATCH[1]}
-  [[ $line =~ \ PreemptTime=([0-9T:-]+)\  ]] && preempted=yes
-  return 0
+# ask_fate: what Slurm has done with this job, in `fate`: running, requeued, preempted, time_limit or cancelled; `gone`
+# says whether it starts no more steps in it. While a job completes, its state is hidden; a requeue shows in its count of
+# restarts, a preemption in its time.
+ask_fate() {
+  local line word=''
+  fate=running gone=
+  line=$(timeout 10 scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null) || return 0
+  [[ $line =~ \ JobState=RUNNING\  ]] || gone=yes
+  if [[ $line =~ \ Restarts=([0-9]+)\  ]] && ((BASH_REMATCH[1] > $(number "${SLURM_RESTART_COUNT:-0}" 0))); then
+    fate=requeued
+  elif [[ $line =~ \ PreemptTime=[0-9] ]]; then
+    fate=preempted
+  elif [[ -n $gone ]]; then
+    [[ -f $run/STOP ]] && IFS= read -r word <"$run/STOP"
+    if [[ $word == time_limit ]]; then fate=time_limit; else fate=cancelled; fi
+  fi
 }
 
 # on_signal WORD: a plain scancel, a preemption and the time limit may send the same signal; Slurm knows which it was.
 on_signal() {
-  local state preempted
-  ask_job
-  if [[ $state == CANCELLED ]]; then
-    write_stop cancelled
-  elif [[ -n $preempted ]]; then
-    write_stop preempted
-  else
-    write_stop "$1"
-  fi
+  local fate gone
+  ask_fate
+  case $fate in
+    cancelled | preempted) write_stop "$fate" ;;
+    requeued) write_stop preempted ;;
+    *) write_stop "$1" ;;
+  esac
 }
 
 # run_ranks VERB WORDS: one agent a node. srun runs in the background, since bash runs no trap while it waits for a foreground one.
@@ -284,7 +290,7 @@ clean_nodes() {
 write_cancelled() {
   local outcome='' step=0 saved
   [[ -f $run/outcome.json ]] && outcome=$(<"$run/outcome.json")
-  [[ $outcome == *"\"attempt\": $attempt,"* && $outcome != *'"state": "preempted"'* ]] && return
+  [[ $outcome == *"\"attempt\": $attempt,"* && $outcome != *'"state": "preempted"'* ]] && return 0
   for saved in "$run"/checkpoints/step-*; do
     [[ -d $saved ]] && step=$(number "${saved##*-}" "$step")
   done
@@ -307,17 +313,20 @@ again() {
   exit 0
 }
 
-# follow WORDS: the ranks, the decision after them, and the next port where theirs was taken.
+# follow VERB WORDS: the ranks, the decision after them, and the next port where theirs was taken.
 follow() {
-  local try state preempted
+  local try
   for ((try = 0; try < PORT_TRIES; try++)); do
     run_ranks "$@"
     decision=none
-    [[ $1 == agent ]] || return 0
-    ask_job
-    [[ $state != CANCELLED ]] || return 0
+    ask_fate
+    case $fate in
+      cancelled | requeued) decision=$fate && return ;;
+    esac
+    [[ $1 == agent ]] || return
+    [[ -z $gone ]] || { decision=requeue && return; }
     decide
-    [[ $decision == port ]] || return 0
+    [[ $decision == port ]] || return
     rm -f "$folder/decision"
     MUSTER_PORT=$(free_port "$((MUSTER_PORT + 1))")
     say "next port $MUSTER_PORT"
@@ -325,7 +334,6 @@ follow() {
 }
 
 batch() {
-  local state preempted
   read_settings
   scrub 'SLURM_*'
   unset -v SLURM_EXPORT_ENV
@@ -353,18 +361,15 @@ batch() {
   trap 'write_stop stopped' USR2 # a poke: on a shared folder the person's own STOP may show here a minute late
   follow "$@"
   trap '' USR1 USR2 TERM
-  ask_job
-  if [[ $state == CANCELLED ]]; then
-    write_cancelled
-    say 'cancelled'
-    MUSTER_NODE_RANK=0 remove_scratch
-    exit 1
-  fi
-  clean_nodes
   say "decision: $decision"
   ((ranks_status != 0)) && ranks_status=1
-  [[ $1 == agent && $decision == none ]] && ranks_status=1
-  [[ $decision == requeue ]] && again "$ranks_status"
+  if [[ -n $gone ]]; then MUSTER_NODE_RANK=0 remove_scratch; else clean_nodes; fi
+  case $decision in
+    cancelled) write_cancelled && exit 1 ;;
+    requeued) exit 1 ;;
+  esac
+  [[ $decision != requeue ]] || again "$ranks_status"
+  [[ $1 != agent || $decision != none ]] || ranks_status=1
   exit "$ranks_status"
 }
 
