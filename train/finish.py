@@ -9,6 +9,8 @@ import time
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
 from train.evaluate import evaluate, evaluate_and_record
 from train.export import ExportResult, export
+from train.proof import free_bytes
+from train.samples import write_samples
 from train.saving import save
 from train.training import Ending, Training, stopped
 
@@ -68,7 +70,27 @@ def exported_model(training: Training) -> ExportResult:
         seconds=round(result.seconds, 3),
         bytes=result.bytes,
     )
+    if result.verified:
+        answer(training)
     return result
+
+
+def answer(training: Training) -> None:
+    """Let rank 0 answer validation prompts with the exported model, where that was asked for and fits in memory."""
+    count = training.plan.config.train.eval_samples
+    if not training.world.first or training.validation is None or count == 0:
+        return
+    device = training.world.device
+    size = sum(path.stat().st_size for path in training.folder.export.glob("*.safetensors"))
+    if 2 * size > free_bytes(device):
+        training.journal.warning("no samples: the exported model does not fit beside the run")
+        return
+    training.journal.phase("samples")
+    try:
+        write_samples(training.folder.samples, training.folder.export, training.validation.documents, count, device)
+    except Exception as error:
+        # Samples are for people to look at: whatever a tokenizer or a model makes of them ends no run.
+        training.journal.warning(f"no samples: {type(error).__name__}: {error}")
 
 
 def write_down(training: Training, ending: Ending, exported: ExportResult | None) -> None:

@@ -42,11 +42,13 @@ def make_optimizer(
         "betas": (optim.adam_beta1, optim.adam_beta2),
         "eps": optim.adam_epsilon,
     }
-    if parallel.offload_optimizer is Offload.cpu:
-        optimizer, reason = cpu_adam(groups, **arguments)
-        if agree(optimizer is not None) and optimizer is not None:
-            return optimizer, "DeepSpeed's CPU Adam"
-        return torch.optim.AdamW(groups, **arguments), f"torch AdamW on the CPU, slower than DeepSpeed's ({reason})"
-    if device.type == "cuda":
+    if device.type != "cuda":
+        # Offload moves nothing here, and DeepSpeed's own takes minutes to compile.
+        return torch.optim.AdamW(groups, **arguments), "torch AdamW"
+    if parallel.offload_optimizer is Offload.none:
         return torch.optim.AdamW(groups, fused=True, **arguments), "torch AdamW, fused"
-    return torch.optim.AdamW(groups, **arguments), "torch AdamW"
+    optimizer, reason = cpu_adam(groups, **arguments)
+    if agree(optimizer is not None) and optimizer is not None:
+        return optimizer, "DeepSpeed's CPU Adam"
+    reason = reason or "another rank could not build DeepSpeed's"
+    return torch.optim.AdamW(groups, **arguments), f"torch AdamW on the CPU, slower than DeepSpeed's: {reason}"

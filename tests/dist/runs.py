@@ -102,3 +102,13 @@ def outcome(run: RunFolder) -> Outcome:
     found = read_outcome(run.outcome)
     assert found is not None
     return found
+
+
+def train_runs(folders: list[RunFolder], attempt: int = 0) -> list[Any]:
+    """In a rank: train each run from where it is; how each ended."""
+    from conf.record import read_plan
+    from tests.dist.harness import join_world
+    from train.rank import train_run
+
+    world = join_world()
+    return [train_run(read_plan(folder.run_json), folder, attempt, world) for folder in folders]
