@@ -85,7 +85,7 @@ def answer(training: Training) -> None:
     if 2 * size > free_bytes(device):
         training.journal.warning("no samples: the exported model does not fit beside the run")
         return
-    training.journal.phase("samples")
+    training.journal.phase("export")
     try:
         write_samples(training.folder.samples, training.folder.export, training.validation.documents, count, device)
     except Exception as error:
