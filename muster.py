@@ -43,15 +43,14 @@ def pin() -> list[str]:
 def _hiding() -> list[tuple[Path, list[str]]]:
     """Folders on `sys.path` before Muster's own, with the names they would have hidden."""
     found = []
-    for entry in sys.path:
-        folder = Path(entry or ".")
-        if folder.resolve() == HERE:
+    for folder in dict.fromkeys(Path(entry).resolve() for entry in sys.path):
+        if folder == HERE:
             break
         names = [
             name for name in PACKAGES if (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
         ]
         if names:
-            found.append((folder.absolute(), names))
+            found.append((folder, names))
     return found
 
 

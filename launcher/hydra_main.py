@@ -104,6 +104,8 @@ def hydra_flags(words: list[str]) -> int:
     """
     sorted_words = sort_words(words)
     completing = any(flag.partition("=")[0] in ("-sc", "--shell-completion") for flag in sorted_words.flags)
+    if completing and _complete_verb():
+        return 0
     if completing or "--hydra-help" in sorted_words.flags:
         prepare_hydra(find_layers(sorted_words.config_dir)[0])
         overrides = sorted_words.overrides
@@ -111,8 +113,6 @@ def hydra_flags(words: list[str]) -> int:
         request = checked_request(sorted_words.overrides, sorted_words.config_dir)
         prepare_hydra(request.layers)
         overrides = request.overrides
-    if completing:
-        _take_verb_out_of_line()
     return _run_hydra([*sorted_words.flags, *overrides], lambda composed: None)
 
 
@@ -124,25 +124,25 @@ def points(words: list[str], config_dir: str | None = None) -> list[Point]:
     """
     request = checked_request(words, config_dir, sweep=True)
     prepare_hydra(request.layers)
-    found: list[Any] = []
-    code = _run_hydra(["-m", *request.overrides], found.append)
+    found: list[tuple[list[str], Any]] = []
+    code = _run_hydra(["-m", *request.overrides], lambda composed: found.append(_without_hydra(composed)))
     if code:
         raise ConfigurationError([Problem("-m", "", "the sweep cannot be composed; Hydra's words are above")])
-    swept = _swept_keys(request.overrides)
-    return [Point(_own_overrides(composed, swept), to_config(composed)) for composed in found]
+    common = set.intersection(*(set(overrides) for overrides, _ in found))
+    return [
+        Point(tuple(override for override in overrides if override not in common), to_config(composed))
+        for overrides, composed in found
+    ]
 
 
-def _swept_keys(overrides: list[str]) -> list[str]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def _without_hydra(composed: Any) -> tuple[list[str], Any]:
+    """The overrides of a point, and its configuration."""
+    from omegaconf import open_dict
 
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return [override.key_or_group for override in parsed if override.is_sweep_override()]
-
-
-def _own_overrides(composed: Any, swept: list[str]) -> tuple[str, ...]:
-    from omegaconf import OmegaConf
-
-    return tuple(f"{key}={OmegaConf.select(composed, key)}" for key in swept if "." in key)
+    overrides = [str(override) for override in composed.hydra.overrides.task]
+    with open_dict(composed):
+        del composed["hydra"]
+    return overrides, composed
 
 
 def _run_hydra(words: list[str], task: Any) -> int:
@@ -170,8 +170,19 @@ def _arguments(words: list[str]) -> Iterator[None]:
         sys.argv = before
 
 
-def _take_verb_out_of_line() -> None:
-    """Hydra completes `muster key=…`; a person types `muster run key=…`."""
+def _complete_verb() -> bool:
+    """Print the verbs that fit where a verb is being typed; else take the verb out of the line that Hydra completes.
+
+    Hydra knows `muster key=…`; a person types `muster run key=…`.
+    """
+    from launcher.cli import VERBS
+
     line = os.environ.get("COMP_LINE")
-    if line is not None:
-        os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+[a-z]+(?=\s)", r"\1", line)
+    if line is None:
+        return False
+    typing = re.fullmatch(r"\s*\S+\s+([a-z]*)", line)
+    if typing:
+        print(" ".join(verb for verb in VERBS if verb.startswith(typing[1])))
+        return True
+    os.environ["COMP_LINE"] = re.sub(r"^(\s*\S+)\s+[a-z]+(?=\s)", r"\1", line)
+    return False

@@ -96,16 +96,13 @@ def _problems(override: Override, layers: Layers, sweep: bool, checked: Checked)
             yield Problem(f"~{key}", "", "cannot be taken away; give it another value", "" if owner else meant_by(key))
         return
     checked.keys[key] = text
-    for value in _values(override):
-        yield from _value_problems(key, value, text if not override.is_sweep_override() else None)
-
-
-def _values(override: Override) -> list[Any]:
     if not override.is_sweep_override():
-        return [override.value()]
-    if not override.is_discrete_sweep():
-        return []
-    return [value for value in override.sweep_iterator() if not isinstance(value, str) or "=" not in value]
+        yield from _value_problems(key, override.value(), text)
+    elif find_key(key) is None:
+        yield from _value_problems(key, None, text)
+    elif override.is_discrete_sweep():
+        for value in override.sweep_iterator():
+            yield from _value_problems(key, value, None)
 
 
 def _group_problems(override: Override, group: str, text: str, layers: Layers, checked: Checked) -> Iterator[Problem]:

@@ -18,11 +18,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 
 class MusterLauncher(Launcher):
-    """Composes each point and gives it to the task function; starts nothing, makes no folder."""
+    """Composes each point and gives it, with Hydra's part, to the task function; starts nothing, makes no folder."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
@@ -33,8 +33,6 @@ class MusterLauncher(Launcher):
         returns = []
         for overrides in job_overrides:
             point = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(point):
-                del point["hydra"]
             done = JobReturn(overrides=overrides, cfg=point, status=JobStatus.COMPLETED)
             done.return_value = self.task_function(point)
             returns.append(done)
