@@ -13,7 +13,7 @@ import yaml
 from conf.layout import RunFolder
 from conf.record import Plan, encode_plan
 from conf.schema import ClusterKind
-from launcher import job
+from launcher import job, side_jobs
 from launcher.content import content_hash, plain
 from launcher.facts import Facts
 
@@ -43,9 +43,13 @@ def render(plan: Plan, facts: Facts) -> dict[str, bytes]:
         files[folder.project_zip] = facts.code.project
     if plan.config.cluster.kind is ClusterKind.slurm:
         files[folder.job_sbatch] = job.batch_script(plan).encode()
+        files[folder.job.export_sbatch] = side_jobs.export_script(plan).encode()
+        if side_jobs.prepares_before(plan, facts):
+            files[folder.job.prepare_sbatch] = side_jobs.prepare_script(plan).encode()
     else:
         files[folder.job_sh] = job.local_script(plan).encode()
-    return {path.relative_to(folder.path).as_posix(): files[path] for path in sorted(files)}
+    named = {path.relative_to(folder.path).as_posix(): content for path, content in files.items()}
+    return dict(sorted(named.items()))
 
 
 def config_yaml(plan: Plan) -> str:

@@ -14,8 +14,9 @@ from conf.record import Device, Plan
 from conf.schema import Access, ClusterConfig, ContainerRuntime
 from launcher.facts import Facts
 from launcher.facts_machine import PASSED
+from launcher.topology import cores_of_node, partition_of
 from slurm import options
-from slurm.step import launch_prefix, srun_arguments
+from slurm.step import checked_lines, launch_prefix, srun_arguments
 
 EXTENSION_PACKAGES = ("torch", "deepspeed")
 """Compiled extensions are shared by jobs with the same versions of these."""
@@ -66,7 +67,7 @@ def environment_lines(plan: Plan, facts: Facts) -> str:
 def setup_script(cluster: ClusterConfig) -> str:
     """`job/setup.sh`: sourced in each node's step, before Python."""
     lines = [f"module load {shlex.quote(name)} || return" for name in cluster.modules]
-    return _lines([*lines, *cluster.setup])
+    return "".join(f"{line}\n" for line in (*lines, *cluster.setup))
 
 
 def mounts(plan: Plan) -> list[str]:
@@ -100,7 +101,7 @@ def srun_lines(plan: Plan, facts: Facts) -> str:
     return _lines(
         srun_arguments(
             nodes=cluster.nodes,
-            cpus_per_task=cluster.cpus_per_task,
+            cpus_per_task=cluster.cpus_per_task or _exclusive_cores(cluster, facts),
             mem=cluster.mem,
             gpus_per_node=0 if cluster.gres else cluster.gpus_per_node,
             gres=cluster.gres,
@@ -126,8 +127,8 @@ def settings_lines(plan: Plan, facts: Facts) -> str:
     return _lines(f"{name}={value}" for name, value in settings.items())
 
 
-def batch_script(plan: Plan) -> str:
-    """`job.sbatch`.
+def batch_script(plan: Plan, words: str = "") -> str:
+    """`job.sbatch`; with `words`, a job of the run that does something else than train.
 
     Raises:
         slurm.options.OptionError: some options cannot be written; all are named.
@@ -158,12 +159,17 @@ def batch_script(plan: Plan) -> str:
         resources=resources,
         extra=cluster.sbatch,
     )
-    return _lines(["#!/bin/bash", *options.render(chosen), "", _start(plan, "batch")])
+    return _lines(["#!/bin/bash", *options.render(chosen), "", f"{_start(plan, 'batch')} {words}".rstrip()])
 
 
 def local_script(plan: Plan) -> str:
     """`job.sh`."""
     return _lines(["#!/bin/bash", _start(plan, "local")])
+
+
+def _exclusive_cores(cluster: ClusterConfig, facts: Facts) -> int | None:
+    """Cores of exclusive nodes, which the step has to ask for; None leaves it to the site's default."""
+    return cores_of_node(cluster, facts)[0] if cluster.exclusive and partition_of(cluster, facts) else None
 
 
 def _start(plan: Plan, mode: str) -> str:
@@ -183,4 +189,4 @@ def _is_inside(folder: str, other: str) -> bool:
 
 
 def _lines(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in checked_lines(list(lines)))
