@@ -1,0 +1,54 @@
+"""The reference page and the keys behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.keys import all_keys, find_key, keys, meant_by
+from launcher.reference import describe, reference, undocumented
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
+
+
+def test_the_page_is_what_the_schema_says() -> None:
+    assert PAGE.read_text() == reference(), "run: python -m launcher.reference > docs/reference.md"
+
+
+def test_every_key_is_documented() -> None:
+    assert undocumented() == []
+    assert len(all_keys()) > 100
+
+
+def test_keys_below_a_prefix() -> None:
+    assert [key.path for key in keys("cluster.network")] == [
+        "cluster.network.interface",
+        "cluster.network.host_suffix",
+        "cluster.network.ib_hcas",
+    ]
+    assert describe("optim.learning_rate") == "optim.learning_rate  (number; 1e-05)\n  Peak learning rate."
+    assert describe("nothing") == ""
+
+
+def test_open_mappings_own_what_lies_in_them() -> None:
+    owner = find_key("parallel.deepspeed.zero_optimization.stage")
+    assert owner is not None
+    assert owner.path == "parallel.deepspeed"
+    assert find_key("optim.learning_rate.x") is None
+
+
+MEANT = [
+    ("lr", "optim.learning_rate"),
+    ("batch_size", "train.global_batch_size"),
+    ("cluster.tiem", "cluster.time"),
+    ("train.epochs", "train.num_train_epochs"),
+    ("seed", "train.seed"),
+    ("optm", "optim=…"),
+    ("zzzzzz", ""),
+]
+
+
+@pytest.mark.parametrize(("path", "expected"), MEANT, ids=[path for path, _ in MEANT])
+def test_what_a_person_may_have_meant(path: str, expected: str) -> None:
+    assert meant_by(path).split(", ")[0] == expected
