@@ -6,6 +6,7 @@ ids and to leave in a way that a signal can end.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def make_agent(
     scratch: Path,
 ) -> RankAgent:
     """An agent that forks `entrypoint` where it is a function and runs it where it is an argument vector."""
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it names victims; the agent speaks
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # all nodes have as many ranks: numbered without the store
     entry: Any = entrypoint

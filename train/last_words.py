@@ -30,8 +30,9 @@ def print_failures(attempt: Attempt, report: AgentReport) -> None:
         print(cause.traceback.rstrip())
     if cause.rank >= 0:
         log = attempt.rank_log(report.node, cause.rank)
-        print(f"muster: the end of {log}:")
-        for line in read_tail(log):
+        lines = read_tail(log)
+        print(f"muster: the end of {log}:" if lines else f"muster: {log} is empty")
+        for line in lines:
             print(f"  {line}")
     for rank_exit in report.exits:
         if rank_exit.rank != cause.rank:

@@ -19,8 +19,8 @@ from train.process import Entry, leave_process, run_rank
 from train.start import TRAIN, Program
 
 
-def _meet() -> int:
-    """Join the gloo group and add up the ranks' numbers."""
+def _meet(folder: RunFolder) -> int:
+    """Join the gloo group, add up the ranks' numbers, and leave a mark with the process id."""
     import torch
     from torch import distributed as dist
 
@@ -28,6 +28,7 @@ def _meet() -> int:
     total = torch.tensor(float(dist.get_rank()))
     dist.all_reduce(total)
     print(f"sum of ranks {int(total)}")
+    (folder.path / f"met-{dist.get_rank()}").write_text(str(os.getpid()))
     return dist.get_rank()
 
 
@@ -41,31 +42,31 @@ def _wait_in_collective() -> None:
 def fine(folder: RunFolder, attempt: int) -> None:
     from torch import distributed as dist
 
-    _meet()
+    _meet(folder)
     sys.stderr.write("a word on standard error\n")
     dist.destroy_process_group()
 
 
 def raises(folder: RunFolder, attempt: int) -> None:
-    if _meet() == 1:
+    if _meet(folder) == 1:
         raise ValueError("the loss went missing")
     _wait_in_collective()
 
 
 def killed(folder: RunFolder, attempt: int) -> None:
-    if _meet() == 1:
+    if _meet(folder) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     _wait_in_collective()
 
 
 def segfault(folder: RunFolder, attempt: int) -> None:
-    if _meet() == 1:
+    if _meet(folder) == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
     _wait_in_collective()
 
 
 def exits(folder: RunFolder, attempt: int) -> None:
-    if _meet() == 1:
+    if _meet(folder) == 1:
         os._exit(3)
     _wait_in_collective()
 
@@ -73,21 +74,20 @@ def exits(folder: RunFolder, attempt: int) -> None:
 def deaf(folder: RunFolder, attempt: int) -> None:
     """Rank 1 fails; rank 0 does not listen to SIGTERM and does not look at its peers."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if _meet() == 1:
+    if _meet(folder) == 1:
         raise ValueError("the loss went missing")
     time.sleep(600)
 
 
 def lasts(folder: RunFolder, attempt: int) -> None:
-    """Runs until it is ended, with a child of its own."""
-    rank = _meet()
-    (folder.path / f"lasting-{rank}").write_text(str(os.getpid()))
+    """Runs until it is ended."""
+    _meet(folder)
     time.sleep(600)
 
 
 def cut_off(folder: RunFolder, attempt: int) -> None:
     """Rank 3 is killed; the others look at no peer, as ranks in an NCCL collective do not."""
-    if _meet() == 3:
+    if _meet(folder) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(600)
 

@@ -166,8 +166,10 @@ def test_broken_rank_is_named(
     number: int | None,
 ) -> None:
     folder = make_run(tmp_path, start)
-    agent_status, output = run(folder, program, port)
-    assert agent_status == 1, output
+    with agent(folder, program, port) as process:
+        await_files(tmp_path / "met-0", tmp_path / "met-1")
+        output, _ = process.communicate(timeout=DOWN_S)
+    assert process.returncode == 1, output
     failure = cause_of(folder)
     assert (failure.rank, failure.cause, failure.message) == (1, cause, message)
     ends = {end.rank: end for end in report_of(folder).exits}
@@ -183,7 +185,7 @@ def test_broken_rank_is_named(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 def test_ranks_end_with_their_agent(tmp_path: Path, port: int, start: str, number: int) -> None:
     folder = make_run(tmp_path, start)
-    marks = [tmp_path / f"lasting-{rank}" for rank in (0, 1)]
+    marks = [tmp_path / f"met-{rank}" for rank in (0, 1)]
     with agent(folder, "lasts", port) as process:
         await_files(*marks)
         process.send_signal(number)
