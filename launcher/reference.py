@@ -63,7 +63,7 @@ def _options(group: str) -> str:
 
 def summary(path: Path) -> str:
     """The sentences at the head of a file, without its examples."""
-    lines = []
+    lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#") or line.startswith("#  "):
             if lines:
