@@ -68,6 +68,16 @@ class JobFiles:
     def body(self) -> Path:
         return self.folder / "body.sh"
 
+    @property
+    def prepare_sbatch(self) -> Path:
+        """The CPU job that prepares the data before the run's own job, where the plan has one."""
+        return self.folder / "prepare.sbatch"
+
+    @property
+    def export_sbatch(self) -> Path:
+        """The job that exports a checkpoint; its words are those of `export`."""
+        return self.folder / "export.sbatch"
+
 
 @dataclass(frozen=True)
 class Attempt:

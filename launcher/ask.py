@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import time
 
 from conf.layout import RunFolder
 from conf.outcome import Outcome, State, StopReason, write_outcome
 from launcher import local
 from launcher.problems import MusterError
-from launcher.read import list_attempts
 from launcher.scheduler import client_of, live_jobs
-from launcher.standing import Standing, live_job, stand
+from launcher.standing import Standing, find_local, live_submissions, stand
+from launcher.submissions import TRAIN, Submission
 
 GRACE_S = 5.0
 
@@ -36,17 +35,20 @@ def stop(folder: RunFolder) -> str:
         raise MusterError(_not_running(standing))
     if not folder.stop.exists():
         local.write_stop(folder, StopReason.stopped)
-    sent = live_job(folder, jobs)
-    if sent is None:
+    alive = live_submissions(folder, jobs)
+    if not alive:
         return f"{name} saves and ends; watch: muster status {name}"
-    client = client_of(standing.plan)
-    if standing.state is State.queued:
-        client.cancel(sent.job_id)
+    client, first = client_of(standing.plan), alive[0]
+    waits = jobs is not None and jobs[first.job_id].is_pending
+    if waits or first.purpose != TRAIN:
+        # Nothing has been trained in this attempt that could be saved.
+        _cancel_all(standing, alive)
         _write_end(folder, standing, State.stopped, "stopped before it started")
-        return f"{name} left the queue (job {sent.job_id})"
+        return f"{name} left the queue (job {first.job_id})"
+    _cancel_all(standing, alive[1:])
     # A shared folder may show STOP a minute late on the head node; the batch shell writes it there itself when poked.
-    client.signal(sent.job_id, "USR2", batch=True)
-    return f"{name} saves and ends (job {sent.job_id}); watch: muster status {name}"
+    client.signal(first.job_id, "USR2", batch=True)
+    return f"{name} saves and ends (job {first.job_id}); watch: muster status {name}"
 
 
 def cancel(folder: RunFolder) -> str:
@@ -62,35 +64,40 @@ def cancel(folder: RunFolder) -> str:
         raise MusterError(_not_running(standing))
     # Before the signal, so that whoever decides on a requeue finds the word.
     local.write_stop(folder, StopReason.cancelled)
-    sent = live_job(folder, jobs)
-    if sent is not None:
-        client_of(standing.plan).cancel(sent.job_id)
-        _write_end(folder, standing, State.cancelled, f"cancelled (job {sent.job_id})")
-        return f"{standing.plan.run_id} is cancelled (job {sent.job_id})"
+    alive = live_submissions(folder, jobs)
+    if alive:
+        _cancel_all(standing, alive)
+        _write_end(folder, standing, State.cancelled, f"cancelled (job {alive[0].job_id})")
+        return f"{standing.plan.run_id} is cancelled (job {alive[0].job_id})"
     _end_agent(folder)
     _write_end(folder, standing, State.cancelled, "cancelled")
     return f"{standing.plan.run_id} is cancelled"
 
 
+def _cancel_all(standing: Standing, submissions: list[Submission]) -> None:
+    """scancel each of the jobs; those that wait for another one first, so that it does not let them start."""
+    client = client_of(standing.plan)
+    for sent in reversed(submissions):
+        client.cancel(sent.job_id)
+
+
 def _end_agent(folder: RunFolder) -> None:
     """SIGTERM to the local agent, which ends its ranks; SIGKILL where that is not enough."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        pid = _agent(folder)
+        pid = find_local(folder)
         if pid is None:
             return
         local.end_group(pid, number)
         deadline = time.monotonic() + GRACE_S
-        while _agent(folder) is not None and time.monotonic() < deadline:
+        while find_local(folder) is not None and time.monotonic() < deadline:
             time.sleep(0.05)
-
-
-def _agent(folder: RunFolder) -> int | None:
-    return local.find_agent(list_attempts(folder)[-1], socket.gethostname())
 
 
 def _write_end(folder: RunFolder, standing: Standing, state: State, reason: str) -> None:
     """The outcome, where no rank is left to write it. `step` keeps what an earlier attempt saved."""
     before = standing.outcome
+    if before is not None and before.state is State.done:
+        return  # what ended was only an export
     with contextlib.suppress(FileNotFoundError):
         write_outcome(
             folder.outcome,

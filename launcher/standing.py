@@ -13,9 +13,11 @@ from conf.record import Plan, read_plan
 from launcher import local
 from launcher.progress import View
 from launcher.read import Line, list_attempts, newest_metrics, number, read_job, read_tail
-from launcher.submissions import TRAIN, Submission, read_submissions
+from launcher.submissions import EXPORT, PREPARE, TRAIN, Submission, read_submissions
 from slurm.parse import Job
 
+_PURPOSES = (TRAIN, PREPARE, EXPORT)
+_DOING = {PREPARE: "preparing data", EXPORT: "exporting"}
 ENDED = frozenset({State.done, State.stopped, State.cancelled, State.failed})
 
 
@@ -78,7 +80,7 @@ def stand(folder: RunFolder, jobs: Mapping[int, Job] | None) -> Standing:
         FileNotFoundError, ValueError: the folder's run.json is missing or cannot be read.
     """
     plan = read_plan(folder.run_json)
-    attempts = list_attempts(folder)
+    attempts = training_attempts(folder)
     newest = attempts[-1] if attempts else None
     outcome = read_outcome(folder.outcome)
     verdict = _judge(folder, newest, outcome, jobs)
@@ -102,19 +104,34 @@ def stand(folder: RunFolder, jobs: Mapping[int, Job] | None) -> Standing:
     )
 
 
-def live_job(folder: RunFolder, jobs: Mapping[int, Job] | None) -> Submission | None:
-    """The newest job of the run that Slurm still has."""
-    return next((sent for sent in reversed(read_submissions(folder)) if jobs and sent.job_id in jobs), None)
+def live_submissions(folder: RunFolder, jobs: Mapping[int, Job] | None) -> list[Submission]:
+    """The jobs of the run that Slurm still has: what runs first, then the ranks' job before those around it."""
+    if not jobs:
+        return []
+    alive = [sent for sent in read_submissions(folder) if sent.job_id in jobs]
+    return sorted(alive, key=lambda sent: (jobs[sent.job_id].is_pending, _PURPOSES.index(sent.purpose), -sent.job_id))
+
+
+def training_attempts(folder: RunFolder) -> list[Attempt]:
+    """The attempts that trained or tried to: not those that only prepared data or exported."""
+    return [attempt for attempt in list_attempts(folder) if read_job(attempt).get("verb", "agent") == "agent"]
+
+
+def find_local(folder: RunFolder) -> int | None:
+    """Process id of the run's newest attempt where it is alive on this host, whatever it does."""
+    attempts = list_attempts(folder)
+    return local.find_agent(attempts[-1], socket.gethostname()) if attempts else None
 
 
 def _judge(
     folder: RunFolder, newest: Attempt | None, outcome: Outcome | None, jobs: Mapping[int, Job] | None
 ) -> _Verdict:
     current = outcome if outcome and (newest is None or outcome.attempt >= newest.number) else None
-    sent = live_job(folder, jobs)
-    if sent is not None and jobs is not None:
-        return _judge_job(folder, sent, jobs[sent.job_id], current)
-    if newest is not None and (pid := local.find_agent(newest, socket.gethostname())) is not None:
+    alive = live_submissions(folder, jobs)
+    if alive and jobs is not None:
+        return _judge_job(folder, alive[0], jobs[alive[0].job_id], current)
+    pid = find_local(folder)
+    if pid is not None:
         return _Verdict(State.running, _stopping(folder), True, f"local:{pid}")
     job = str(read_job(newest).get("job", "")) if newest else ""
     if current is not None:
@@ -132,10 +149,12 @@ def _judge(
 
 def _judge_job(folder: RunFolder, sent: Submission, job: Job, current: Outcome | None) -> _Verdict:
     name = f"slurm:{sent.job_id}"
+    if sent.purpose == EXPORT and current is not None and current.state in ENDED:
+        return _Verdict(current.state, f"{current.reason}; export {'waits' if job.is_pending else 'runs'}", True, name)
     if job.is_pending:
         return _Verdict(State.queued, job.explanation, True, name)
     if sent.purpose != TRAIN:
-        return _Verdict(State.running, sent.purpose, True, name)
+        return _Verdict(State.running, _DOING[sent.purpose], True, name)
     if current is not None and current.state in ENDED:
         return _Verdict(current.state, current.reason, False, name)
     return _Verdict(State.running, _stopping(folder), True, name)

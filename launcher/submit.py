@@ -10,7 +10,8 @@ from conf.layout import RunFolder
 from conf.record import Plan
 from launcher.problems import SchedulerError
 from launcher.scheduler import client_of
-from launcher.submissions import TRAIN, read_submissions, unanswered, write_line
+from launcher.side_jobs import exports_after
+from launcher.submissions import EXPORT, PREPARE, TRAIN, read_submissions, unanswered, write_line
 from slurm.client import SlurmError, culprit
 
 KEYS = {
@@ -79,9 +80,25 @@ def send(
     return job_id
 
 
+def send_all(folder: RunFolder, plan: Plan) -> int:
+    """Send the run with the jobs around it: the data step before, the export after; the id of the ranks' job.
+
+    Raises:
+        SchedulerError: Slurm refused or could not be reached.
+    """
+    before = (
+        send(folder, plan, PREPARE) if folder.job.prepare_sbatch.exists() and not folder.data_json.exists() else None
+    )
+    job_id = send(folder, plan, TRAIN, after=before)
+    if exports_after(plan):
+        send(folder, plan, EXPORT, after=job_id)
+    return job_id
+
+
 def script_of(folder: RunFolder, purpose: str) -> Path:
     """The script that sbatch gets for a purpose."""
-    return folder.job_sbatch if purpose == TRAIN else folder.job.folder / f"{purpose}.sbatch"
+    scripts = {TRAIN: folder.job_sbatch, PREPARE: folder.job.prepare_sbatch, EXPORT: folder.job.export_sbatch}
+    return scripts[purpose]
 
 
 def refused(error: SlurmError, plan: Plan) -> SchedulerError:

@@ -143,8 +143,8 @@ begin() {
   folder=$run/attempts/$attempt
   mkdir "$folder/logs" "$folder/failures" "$folder/agents" || fail "cannot write into $folder"
   [[ -e $run/STOP ]] && mv "$run/STOP" "$folder/STOP.old"
-  printf '{"job": "%s", "job_id": "%s", "host": "%s", "pid": %d, "time": %(%s)T, "attempt": %d}\n' \
-    "$1" "$2" "$HOSTNAME" "$$" -1 "$attempt" >"$folder/.job.json"
+  printf '{"job": "%s", "job_id": "%s", "host": "%s", "pid": %d, "time": %(%s)T, "attempt": %d, "verb": "%s"}\n' \
+    "$1" "$2" "$HOSTNAME" "$$" -1 "$attempt" "$verb" >"$folder/.job.json"
   mv "$folder/.job.json" "$folder/job.json"
   export MUSTER_RUN=$run MUSTER_ATTEMPT=$attempt MUSTER_JOB=$1
 }
@@ -281,6 +281,19 @@ decide() {
   return 0
 }
 
+# on_one_node: the data step is one task without GPUs, whatever the ranks ask for.
+on_one_node() {
+  local argument
+  local -a kept=(--nodes=1 --ntasks=1)
+  for argument in "${srun_arguments[@]}"; do
+    case $argument in
+      --nodes=* | --ntasks=* | --gres=* | --gpus-per-node=*) ;;
+      *) kept+=("$argument") ;;
+    esac
+  done
+  srun_arguments=("${kept[@]}")
+}
+
 clean_nodes() {
   timeout 60 srun --export=ALL --overlap --nodes="${#hosts[@]}" --ntasks-per-node=1 \
     bash "$run/job/body.sh" clean "$run" || say 'scratch folders may be left; the next job on the node removes them'
@@ -351,6 +364,7 @@ batch() {
   export MUSTER_NODES=${#hosts[@]} MUSTER_HOSTS="${hosts[*]}" MUSTER_HEAD=${settings[head]:-${hosts[0]}${settings[host_suffix]}}
   choose_port "$(($(number "$SLURM_JOB_ID" 0) + attempt))"
   mapfile -t srun_arguments <"$run/job/srun"
+  [[ $1 != prepare ]] || on_one_node
   say "job $job_id attempt $attempt on $MUSTER_NODES nodes: $MUSTER_HOSTS"
   say "head $MUSTER_HEAD port $MUSTER_PORT; requeue=${settings[requeue]} max_requeues=${settings[max_requeues]}"
   say "srun$(printf ' %q' "${srun_arguments[@]}")"
@@ -418,6 +432,8 @@ main() {
   unset -v CDPATH BASH_ENV ENV HOSTNAME
   IFS= read -r HOSTNAME </proc/sys/kernel/hostname # a step inherits that of the first node
   (($# > 2)) || set -- "$@" agent
+  [[ $3 =~ ^[a-z]+$ ]] || fail "unknown verb $3"
+  verb=$3
   case $mode in
     batch) batch "${@:3}" ;;
     node) node "${@:3}" ;;

@@ -72,7 +72,7 @@ def _start(folder: RunFolder, plan: Any) -> int:
     print(headline(plan), flush=True)
     if plan.config.cluster.kind is ClusterKind.local:
         return run_in_foreground(folder, plan)
-    from launcher.submit import send
+    from launcher.submit import send_all
 
-    print(f"job {send(folder, plan)}; watch: muster status {plan.run_id}")
+    print(f"job {send_all(folder, plan)}; watch: muster status {plan.run_id}")
     return 0

@@ -32,7 +32,7 @@ def _submit(config: Any, flags: Any) -> int:
     from launcher.problems import ConfigurationError, Problem
     from launcher.proposal import propose_config, require_kind
     from launcher.show import headline
-    from launcher.submit import ask_first, send
+    from launcher.submit import ask_first, send_all
 
     proposal = propose_config(config)
     plan = proposal.plan
@@ -44,7 +44,7 @@ def _submit(config: Any, flags: Any) -> int:
     estimate = ask_first(plan, proposal.artifacts)
     folder = rundir.create(plan, proposal.artifacts)
     folder.stop.unlink(missing_ok=True)
-    job = send(folder, plan)
+    job = send_all(folder, plan)
     if flags.json:
         print(json.dumps({"id": plan.run_id, "folder": str(folder.path), "job_id": job}))
         return 0
