@@ -20,6 +20,7 @@ from launcher.checks_numbers import number_problems
 from launcher.content import content_of, difference, flatten, run_id
 from launcher.facts import Facts
 from launcher.problems import Problem
+from launcher.resolve import resolved
 
 NAME_LENGTH = 100
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -79,11 +80,11 @@ def tidy_name(name: str) -> str:
 
 
 def _taken_name(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    own_id = run_id(config)
-    if any(run.run_id == own_id for run in facts.existing_runs):
+    frozen = resolved(config, facts)
+    if any(run.run_id == run_id(frozen) for run in facts.existing_runs):
         return
     for run in facts.existing_runs[:1]:
-        lines = difference(run.content, content_of(config))
+        lines = difference(run.content, content_of(frozen))
         more = f" and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
         shown = "; ".join(lines[:_SHOWN_DIFFERENCES])
         rule = f"is taken by a run with other content, {run.path} ({shown}{more}); choose another name"

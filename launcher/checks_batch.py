@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from conf.architectures import PACKABLE
 from conf.schema import Offload, Packing, Precision, RunConfig
 from launcher.batch import nearest_global
 from launcher.deepspeed_keys import TOP_KEYS, ZERO_KEYS
 from launcher.facts import Facts
+from launcher.plan import resolve_packing
 from launcher.problems import Problem, nearest
 from launcher.topology import gpus_per_node, make_topology
 from launcher.zero import auto_keys
@@ -51,7 +51,7 @@ def world_size_of(config: RunConfig, facts: Facts) -> int:
 
 def packs(config: RunConfig, facts: Facts) -> bool:
     """Whether documents will be packed; where not, the batch equation holds to the document."""
-    return config.data.packing is not Packing.none and facts.model.config.get("model_type") in PACKABLE
+    return resolve_packing(config, str(facts.model.config.get("model_type", "")))[0] != Packing.none.value
 
 
 def batch_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:

@@ -65,6 +65,12 @@ def test_project_is_deterministic(checkout: Path) -> None:
     assert snapshot.pack_project(checkout, checkout / "runs").archive != first.archive
 
 
+def test_an_archive_depends_on_names_and_contents_alone() -> None:
+    files = {"b.py": b"b", "a.py": b"a", "c/d.py": b""}
+    assert snapshot.pack(files) == snapshot.pack(dict(reversed(files.items())))
+    assert snapshot.pack(files) != snapshot.pack({**files, "a.py": b"A"})
+
+
 @pytest.mark.parametrize(
     "name",
     [".env", ".env.local", "prod.env", "server.pem", "id_rsa", "id_ed25519.pub", ".netrc", "my_credentials.json",
