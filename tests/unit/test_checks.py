@@ -449,7 +449,8 @@ def test_a_container_needs_runtime_and_image() -> None:
 
 def test_a_name_is_taken_by_other_content_and_kept_by_the_same() -> None:
     config, other = config_of(BASE, name="mine"), config_of(BASE, name="mine", train__seed=1)
-    taken = ExistingRun(run_id(other), "mine", "/runs/mine-1", content_of(other))
+    frozen = resolved(other, FACTS)
+    taken = ExistingRun(run_id(frozen), "mine", "/runs/mine-1", content_of(frozen))
     found = [str(problem) for problem in check(config, replace(FACTS, existing_runs=(taken,)))]
     assert len(found) == 1
     assert "name=mine is taken by a run with other content, /runs/mine-1 (train.seed: 1 → 42)" in found[0]
