@@ -14,7 +14,7 @@ from typing import cast
 import torch
 
 from conf.outcome import State
-from conf.schema import EvalStrategy
+from conf.schema import EvalStrategy, Precision
 from train.data.batches import Step
 from train.evaluate import evaluate_and_record
 from train.loss import loss_sum
@@ -50,14 +50,16 @@ def train(training: Training) -> Ending:
             training.window.add_step(step, data_s)
             progress.step = step.number
             progress.tokens_seen += step.tokens
-            due = is_due(step.number, training.plan.config.train.logging_steps, training.total_steps)
-            if due and not math.isfinite(log(training, step)):
+            saving = is_save_due(training, step.number)
+            if is_due(step.number, training.plan.config.train.logging_steps, training.total_steps):
+                finite = log(training, step)
+            else:
+                finite = not saving or is_finite(training, training.window.loss())
+            if not finite:
                 return not_a_number(step.number)
             if is_evaluation_due(training, step):
                 evaluate_and_record(training)
-            if is_save_due(training, step.number):
-                if not math.isfinite(training.window.loss()):
-                    return not_a_number(step.number)
+            if saving:
                 save(training)
     return Ending(State.done, progress.step, "all steps are done")
 
@@ -86,8 +88,17 @@ def make_step(training: Training, step: Step) -> None:
     engine.step()
 
 
-def log(training: Training, step: Step) -> float:
-    """Write the window's metrics; returns the loss, the same on all ranks. Waits for the device; a collective."""
+def is_finite(training: Training, loss: float) -> bool:
+    """Whether loss and gradient are numbers, the same on all ranks; waits for the device.
+
+    DeepSpeed leaves out a step whose gradient is not finite, without a word; with fp16 that is how it finds its scale.
+    """
+    norm_counts = training.plan.config.train.precision is not Precision.fp16
+    return math.isfinite(loss) and (not norm_counts or math.isfinite(training.engine.grad_norm()))
+
+
+def log(training: Training, step: Step) -> bool:
+    """Write the window's metrics; returns `is_finite`. Waits for the device; a collective."""
     config = training.plan.config
     values = training.window.read()
     loss = values["train/loss"]
@@ -101,16 +112,13 @@ def log(training: Training, step: Step) -> float:
         "data/tokens_seen": training.progress.tokens_seen,
     }
     training.record(step.number, values)
-    if not math.isfinite(norm) and math.isfinite(loss):
-        text = f"step {step.number}: the gradient is not finite"
-        training.journal.event("warning", text=text)
     if training.world.first:
         speed = f"{values['perf/tokens_per_second']:,.0f} tokens/s"
         print(
             f"step {step.number}/{training.total_steps}  loss {loss:.4f}  lr {lr:.3g}  norm {norm:.3g}  {speed}",
             flush=True,
         )
-    return loss
+    return is_finite(training, loss)
 
 
 def is_due(step: int, every: int, total: int) -> bool:

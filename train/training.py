@@ -21,7 +21,7 @@ Record = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Ending:
-    """How the loop ended: `done`, a stop, or `failed` because the loss is no number. `step` was the last one made."""
+    """How the loop ended: `done`, a stop, or `failed` because loss or gradient is no number. `step` was the last one made."""
 
     state: State
     step: int
@@ -34,8 +34,8 @@ def stopped(step: int, reason: StopReason) -> Ending:
 
 
 def not_a_number(step: int) -> Ending:
-    """The ending of a loss that is no number any more."""
-    return Ending(State.failed, step, f"the loss is not finite at step {step}")
+    """The ending of a loss or gradient that is no number any more."""
+    return Ending(State.failed, step, f"loss or gradient is not finite at step {step}")
 
 
 @dataclass
