@@ -67,14 +67,13 @@ def down(folder: Path | None = None) -> bool:
 
 
 def status(folder: Path | None = None) -> Status:
-    """How a devcluster stands."""
-    state = folder or default_folder()
-    record = read_record(state)
-    if record is None or not _alive(record):
-        return Status(up=False, folder=str(state))
+    """How a devcluster stands: the one of a folder, else the one that `find` finds."""
+    record = _find() if folder is None else _read_alive(folder)
+    if record is None:
+        return Status(up=False, folder=str(folder or default_folder()))
     return Status(
         up=True,
-        folder=str(state),
+        folder=record.folder,
         slurm_conf=str(record.slurm_conf),
         interface=record.interface,
         controller_address=record.controller_address,
@@ -84,11 +83,18 @@ def status(folder: Path | None = None) -> Status:
 
 def find() -> str | None:
     """The slurm.conf of a devcluster that is up: this user's own, else root's; None where there is none."""
-    for folder in (default_folder(), Path("/tmp/muster-devcluster-0")):
-        record = read_record(folder)
-        if record is not None and _alive(record):
-            return str(record.slurm_conf)
-    return None
+    record = _find()
+    return str(record.slurm_conf) if record is not None else None
+
+
+def _find() -> Record | None:
+    candidates = map(_read_alive, (default_folder(), Path("/tmp/muster-devcluster-0")))
+    return next((record for record in candidates if record is not None), None)
+
+
+def _read_alive(folder: Path) -> Record | None:
+    record = read_record(folder)
+    return record if record is not None and _alive(record) else None
 
 
 def _check(nodes: int, cpus_per_node: int, on_loopback: bool) -> None:

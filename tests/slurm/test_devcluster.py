@@ -1,0 +1,277 @@
+"""The devcluster itself, and the job script on it with a stand-in for Python that writes what train/ would write."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conf.layout import RunFolder
+from slurm import devcluster as cluster
+from slurm import options
+from slurm.client import Client, SlurmError
+from slurm.devcluster import Record, network, processes
+from slurm.devcluster.record import read_record
+from slurm.scripts import read_body
+from slurm.step import srun_arguments
+from tests.slurm.person import Person
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(180)]
+
+PROGRAM = """\
+#!/bin/bash
+# Called as Python is: -I -u ZIP VERB RUN. The agent lives until STOP or FINISH is there.
+verb=$4 run=$5
+if [[ $verb == agent ]]; then
+  trap 'echo preempted >"$run/STOP"' TERM
+  env >"$run/attempts/$MUSTER_ATTEMPT/env$MUSTER_NODE_RANK"
+  while [[ ! -e $run/STOP && ! -e $run/FINISH ]]; do sleep 0.1; done
+else
+  word=end
+  [[ -e $run/STOP && $(<"$run/STOP") != stopped ]] && word=requeue
+  echo "$word" >"$run/attempts/$MUSTER_ATTEMPT/decision"
+fi
+"""
+
+
+def wait_for(seen: Callable[[], object], what: str, limit_s: float = 60) -> None:
+    """Come back as soon as `seen` holds."""
+    deadline = time.monotonic() + limit_s
+    while not seen():
+        assert time.monotonic() < deadline, f"{what} did not happen in {limit_s:.0f} s"
+        time.sleep(0.1)
+
+
+@dataclass
+class Job:
+    """A run folder made by hand, and its job."""
+
+    person: Person
+    client: Client
+    folder: RunFolder
+    id: int = 0
+
+    def submit(self) -> None:
+        argv = ["sbatch", "--parsable", str(self.folder.job_sbatch)]
+        self.id = int(self.person.run(*argv, SECRET="canary", KEPT_ONE="yes").stdout)
+
+    def field(self, name: str) -> str:
+        shown = subprocess.run(["scontrol", "-o", "show", "job", str(self.id)], capture_output=True, text=True).stdout
+        return next((word.split("=", 1)[1] for word in shown.split() if word.startswith(f"{name}=")), "")
+
+    def attempt_runs(self, number: int) -> None:
+        own = self.folder.attempt(number).folder
+        wait_for(lambda: (own / "env0").exists() and (own / "env1").exists(), f"attempt {number}\n{self.log(number)}")
+
+    def log(self, number: int) -> str:
+        path = self.folder.attempt(number).job_log
+        return path.read_text() if path.exists() else ""
+
+    def poke(self, name: str) -> None:
+        self.person.run("touch", str(self.folder.path / name))
+
+    def ends_in(self, *states: str) -> None:
+        wait_for(lambda: self.field("JobState") in states, f"{states}\n{self.log(0)}")
+
+
+@pytest.fixture
+def make_job(person: Person, devcluster: Record, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    monkeypatch.setenv("SLURM_CONF", str(devcluster.slurm_conf))
+
+    def make(name: str, partition: str = "main") -> Job:
+        folder = RunFolder(person.home / name)
+        content = {
+            folder.job.body: read_body().decode(),
+            folder.job.python: f"{folder.path}/program\n",
+            folder.job.srun: "\n".join(srun_arguments(nodes=2, cpus_per_task=2, mem="500")) + "\n",
+            folder.job.settings: f"requeue=true\nmax_requeues=3\nscratch={person.home}/scratch\n",
+            folder.job.env: "FROM_FILE=$(touch pwned) `x` \"q\" 'p'\n",
+            folder.job.allow: "KEPT_*\n",
+            folder.job.setup: "FROM_SETUP=yes; export FROM_SETUP\n",
+            folder.path / "program": PROGRAM,
+        }
+        lines = options.render(
+            options.batch_options(
+                job_name=name, nodes=2, signal_lead_s=60,
+                output=f"{options.literal_path(str(folder.path))}/slurm-%j.log",
+                export=["PATH", "HOME", "KEPT_ONE", "SECRET"], resources={"cpus_per_task": 2, "mem": "1000"},
+                extra={"partition": partition, "time": "5"},
+            )
+        )  # fmt: skip
+        start = f'exec bash "{folder.job.body}" batch "{folder.path}"'
+        content[folder.job_sbatch] = "\n".join(["#!/bin/bash", *lines, start, ""])
+        for path, text in content.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (folder.path / "program").chmod(0o755)
+        subprocess.run(["chown", "-R", f"{person.uid}:{person.gid}", str(folder.path)], check=True)
+        return Job(person, Client(str(devcluster.slurm_conf), squeue_age_s=0), folder)
+
+    return make
+
+
+def test_each_node_is_its_own_host(person: Person) -> None:
+    lines = person.run(
+        "srun", "--nodes=2", "--ntasks-per-node=1", "bash", "-c", "echo $(hostname) $(id -un)"
+    ).stdout.split("\n")
+    assert sorted(filter(None, lines)) == [f"node1 {person.name}", f"node2 {person.name}"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['say "hi"', "it's", "$(touch x) `y`", "a\\b", "# no comment", "ü 漢", "x" * 300, "tail\\", "%j"],
+    ids=["double", "single", "shell", "backslash", "hash", "unicode", "long", "last-backslash", "percent"],
+)
+def test_sbatch_reads_back_what_was_quoted(value: str, person: Person, tmp_path: Path) -> None:
+    script = person.home / "quoted.sbatch"
+    script.write_text(
+        "\n".join(["#!/bin/bash", *options.render({"comment": value, "hold": True, "output": "/dev/null"}), "true\n"])
+    )
+    script.chmod(0o644)
+    job_id = person.run("sbatch", "--parsable", str(script)).stdout.strip()
+    assert person.run("squeue", "--noheader", "--format=%k", f"--jobs={job_id}").stdout.rstrip("\n") == value
+    person.run("scancel", job_id)
+
+
+def test_time_limit_requeues_into_a_second_attempt(make_job: Callable[..., Job]) -> None:
+    job = make_job("time limit%j")
+    job.submit()
+    job.attempt_runs(0)
+    job.client.signal(job.id, "USR1")
+    wait_for(lambda: job.field("Restarts") == "1", f"requeue\n{job.log(0)}")
+    wait_for(lambda: job.field("JobState") == "PENDING", "pending")
+    subprocess.run(["scontrol", "update", f"JobId={job.id}", "StartTime=now"], check=True)
+    job.attempt_runs(1)
+    job.poke("FINISH")
+    job.ends_in("COMPLETED")
+    first, second = (job.folder.attempt(number) for number in (0, 1))
+    assert (second.folder / "STOP.old").read_text() == "time_limit\n"
+    assert not job.folder.stop.exists()
+    assert not job.folder.lock.exists()
+    assert json.loads(second.job.read_text())["job"] == f"slurm:{job.id}"
+    assert (job.folder.path / f"slurm-{job.id}.log").read_text().count("muster: attempt") == 2
+    seen = dict(line.split("=", 1) for line in (first.folder / "env1").read_text().splitlines() if "=" in line)
+    assert seen["MUSTER_NODE_RANK"] == "1"
+    assert seen["MUSTER_HOSTS"].split()[0] == seen["MUSTER_HEAD"]
+    assert seen["FROM_FILE"] == "$(touch pwned) `x` \"q\" 'p'"
+    assert seen["FROM_SETUP"] == "yes"
+    assert 15000 <= int(seen["MUSTER_PORT"]) < 31000
+    assert not [name for name in seen if name.startswith("SLURM") and name != "SLURM_CONF"]
+    assert "SECRET" not in seen
+    assert seen["KEPT_ONE"] == "yes"
+    assert list((job.person.home / "scratch" / f"muster-{job.person.uid}").glob("job-*")) == []
+
+
+def test_a_scancel_is_no_preemption(make_job: Callable[..., Job]) -> None:
+    job = make_job("cancelled")
+    job.submit()
+    job.attempt_runs(0)
+    job.client.cancel(job.id)
+    job.ends_in("CANCELLED")
+    outcome = json.loads(job.folder.outcome.read_text())
+    assert outcome["state"] == "cancelled"
+    assert job.field("Restarts") == "0"
+
+
+@pytest.mark.parametrize("partition", ["preempt", "preempt_cancel"])
+def test_preemption_goes_back_into_the_queue(partition: str, make_job: Callable[..., Job], person: Person) -> None:
+    job = make_job(f"goes-{partition}", partition)
+    job.submit()
+    job.attempt_runs(0)
+    everything = ["--partition=main", "--nodes=4", "--exclusive", "--mem=100", "--time=1", "--output=/dev/null"]
+    other = person.run("sbatch", "--parsable", *everything, "--wrap=sleep 1").stdout.strip()
+    wait_for(lambda: job.field("Restarts") == "1", f"requeue\n{job.log(0)}")
+    assert "requeue" in job.log(0)
+    person.run("scancel", str(job.id), other)
+
+
+def test_two_jobs_on_one_run(make_job: Callable[..., Job]) -> None:
+    job = make_job("twice")
+    job.submit()
+    job.attempt_runs(0)
+    first = job.id
+    job.submit()
+    job.ends_in("FAILED")
+    assert f"slurm:{first} holds the run" in (job.folder.path / f"slurm-{job.id}.log").read_text()
+    assert not job.folder.attempt(1).folder.exists()
+    job.poke("FINISH")
+    job.id = first
+    job.ends_in("COMPLETED")
+
+
+REFUSALS = {
+    "partition": {"partition": "nowhere"},
+    "time": {"time": "banana"},
+    "mem": {"mem": "lots"},
+    "gres": {"gres": "gpu:1"},
+    "reservation": {"reservation": "none"},
+    "constraint": {"constraint": "gpu80"},
+    "nodelist": {"nodelist": "node77"},
+    "no-such-thing": {"no-such-thing": "1"},
+}
+
+
+@pytest.mark.parametrize("option", REFUSALS)
+def test_a_refusal_names_its_option(option: str, devcluster: Record, tmp_path: Path) -> None:
+    script = tmp_path / "job.sbatch"
+    script.write_text("\n".join(["#!/bin/bash", *options.render(REFUSALS[option]), "true\n"]))
+    with pytest.raises(SlurmError) as refused:
+        Client(str(devcluster.slurm_conf)).test_only(script)
+    assert refused.value.option == option, refused.value.stderr
+
+
+@pytest.mark.parametrize("line", ["--nodes=99", "--mem=900T"])
+def test_a_refusal_that_names_nothing_is_left_alone(line: str, devcluster: Record, tmp_path: Path) -> None:
+    script = tmp_path / "job.sbatch"
+    script.write_text(f"#!/bin/bash\n#SBATCH {line}\ntrue\n")
+    with pytest.raises(SlurmError, match="Requested node configuration is not available") as refused:
+        Client(str(devcluster.slurm_conf)).test_only(script)
+    assert refused.value.option is None
+
+
+def test_client_reads_a_real_cluster(make_job: Callable[..., Job]) -> None:
+    job = make_job("read")
+    estimate = job.client.test_only(job.folder.job_sbatch)
+    assert estimate is not None
+    assert estimate.partition == "main"
+    assert [partition.name for partition in job.client.partitions()] == ["main", "long", "preempt", "preempt_cancel"]
+    assert job.client.max_array_size() == 1001
+    assert job.client.accounting([1]) == []
+    number = job.client.submit(job.folder.job_sbatch)
+    assert number in [found.id for found in job.client.find(job.folder.job_sbatch)]
+    job.client.cancel(number)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="own networks need root")
+def test_up_cleans_after_a_crash_and_down_leaves_nothing(devcluster: Record) -> None:
+    folder = Path(f"/tmp/muster-devcluster-test-{os.getpid()}")
+    record = cluster.up(2, 1, folder)
+    assert cluster.status(folder).node_states == {"node1": "idle", "node2": "idle"}
+    subprocess.run(
+        ["sbatch", "--output=/dev/null", "--wrap=sleep 600"],
+        env={**os.environ, "SLURM_CONF": str(record.slurm_conf)},
+        check=True,
+    )
+    wait_for(lambda: len(processes.remaining(folder)) > 4, "the job's processes")
+    controller = [process for process in record.processes if process.name in ("munged", "slurmctld")]
+    for process in controller:
+        os.kill(process.pid, 9)
+    wait_for(lambda: not any(map(processes.lives, controller)), "the crash")
+    again = cluster.up(1, 1, folder)
+    assert not any(map(processes.lives, record.processes))
+    assert cluster.down(folder)
+    assert again.network is not None
+    assert not any(map(processes.lives, again.processes))
+    assert processes.remaining(folder) == []
+    assert network.inodes(again.network) == []
+    assert network.network_of(folder) is None
+    assert not folder.exists()
+    assert not folder.with_name(f"{folder.name}.lock").exists()
+    assert not cluster.down(folder)
+    assert read_record(Path(devcluster.folder)) is not None
