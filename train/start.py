@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 import zipimport
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ def _probe(work: Callable[[], None], timeout_s: float = PROBE_S) -> bool:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             work()
             status = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(status)
     deadline = time.monotonic() + timeout_s
