@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conf.schema import ClusterConfig
-from slurm import devcluster
-from slurm.client import Client, Partition, SlurmError
+from slurm.parse import Partition
 
 PATIENCE_S = 5.0
 DEVCLUSTER = "devcluster"
@@ -26,6 +25,9 @@ class SlurmFacts:
 
 def gather_slurm(cluster: ClusterConfig) -> SlurmFacts:
     """Ask the cluster of `cluster.slurm_conf`, or the machine's own."""
+    from slurm import devcluster  # not at the top: a local run has no use for Slurm's commands
+    from slurm.client import Client, SlurmError
+
     conf = cluster.slurm_conf
     if conf == DEVCLUSTER:
         conf = devcluster.find()

@@ -7,7 +7,7 @@ import re
 from conf.record import Device, Topology
 from conf.schema import ClusterConfig, ClusterKind, Start
 from launcher.facts import Facts
-from slurm.client import Partition
+from slurm.parse import Partition
 
 GPU_THREADS = 8
 """Most threads of a rank that computes on a GPU: the host work there is small, and more threads disturb each other."""

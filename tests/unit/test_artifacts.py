@@ -20,7 +20,7 @@ from conf.record import read_plan
 from launcher.artifacts import render
 from launcher.facts import SlurmFacts
 from launcher.facts_model import ModelFacts
-from slurm.client import Partition
+from slurm.parse import Partition
 from tests.unit.planned import TINY, facts_of, plan_of
 
 GOLDENS = Path(__file__).parent / "goldens" / "sites"

@@ -15,6 +15,7 @@ from launcher.compose import compose
 from launcher.content import content_of, run_id
 from launcher.deepspeed_keys import ZERO_KEYS
 from launcher.facts import BrokenRow, DataFile, ExistingRun, Facts, ModelFacts, SlurmFacts
+from launcher.resolve import resolved
 from slurm.parse import Partition
 
 LLAMA = {

@@ -11,7 +11,7 @@ from conf.record import encode_plan, read_plan
 from launcher.facts import SlurmFacts
 from launcher.facts_model import ModelFacts
 from launcher.plan import make_plan
-from slurm.client import Partition
+from slurm.parse import Partition
 from tests.unit.planned import FACTS, TINY, TRAIN, config_of, facts_of, plan_of
 
 OVERRIDES = ["train.max_steps=7", "optim.learning_rate=1e-4", "cluster.ranks_per_node=2", "parallel=zero2"]
