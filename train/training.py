@@ -21,7 +21,7 @@ Record = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Ending:
-    """How the loop ended: `done`, a stop, or `failed` because loss or gradient is no number. `step` was the last one made."""
+    """How the loop ended: `done`, a stop, or `failed` for a loss or gradient that is no number, after step `step`."""
 
     state: State
     step: int

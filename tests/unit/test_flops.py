@@ -1,0 +1,56 @@
+"""Operations of a token by the convention of `train/flops.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from train.flops import matmul_parameters, mean_context, operations_per_token, peak_operations
+
+LLAMA_8B = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+
+
+def model_of(model_type: str, **shape: Any) -> Any:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **shape))
+
+
+@pytest.mark.parametrize(("context", "gflop"), [(4096, 48.25), (8192, 51.47)])
+def test_llama_8b(context: int, gflop: float) -> None:
+    model = model_of("llama", **LLAMA_8B)
+    assert operations_per_token(model, model.config, context) / 1e9 == pytest.approx(gflop, abs=0.005)
+
+
+def test_a_tied_head_counts_once_and_an_embedding_not() -> None:
+    shape = {**LLAMA_8B, "num_hidden_layers": 1}
+    own, tied = (model_of("llama", **shape, tie_word_embeddings=tie) for tie in (False, True))
+    assert matmul_parameters(own, own.config) == matmul_parameters(tied, tied.config)
+
+
+def test_only_the_experts_of_a_token_count() -> None:
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "vocab_size": 128}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    two, eight = (model_of("mixtral", **shape, num_local_experts=8, num_experts_per_tok=count) for count in (2, 8))
+    difference = matmul_parameters(eight, eight.config) - matmul_parameters(two, two.config)
+    assert difference == 6 * 3 * 64 * 96
+
+
+def test_context_is_the_length_of_the_document_a_token_is_in() -> None:
+    assert mean_context(np.array([10, 10], np.int32)) == 10
+    assert mean_context(np.array([1, 9], np.int32)) == pytest.approx(8.2)
+    assert mean_context(np.array([], np.int32)) == 0
+
+
+def test_a_cpu_has_no_peak() -> None:
+    assert peak_operations(torch.device("cpu")) is None
