@@ -30,7 +30,8 @@ from train.redaction import redacted
 STEP = "train/global_step"
 QUEUE_LENGTH = 10_000
 """Lines kept while the server is slow; later ones are dropped and counted."""
-DEFAULT_SERVER = "https://api.wandb.ai"
+OLD_SERVER = "api.wandb.ai"
+"""Keys that were stored for it are used for the server's present name as well."""
 _GOOD_ENDS = (State.done, State.stopped)
 
 
@@ -117,19 +118,23 @@ class Tracker:
     def _start(self) -> Any:
         """A wandb run: online where that is asked for and works, else offline in the run folder."""
         if self._online:
-            try:
-                require_server(os.environ, self._patience.reach_s)
-                return self._init("online", resume="allow")
-            except Exception as error:
-                # wandb raises errors of many kinds here, and none of them may reach training.
-                self._warn(f"W&B cannot be reached ({_words(error)}): this attempt is tracked offline")
-                self._online = False
+            problem = _unreachable(self._patience.reach_s)
+            if problem is None:
+                try:
+                    return self._init("online", resume="allow")
+                except Exception as error:
+                    # wandb raises errors of many kinds here, and none of them may reach training.
+                    problem = _words(error)
+                    _end_service()
+            self._online = False
+            self._warn(f"W&B cannot be reached ({problem}): this attempt is tracked offline")
         return self._init("offline")
 
     def _init(self, mode: Literal["online", "offline"], **more: Any) -> Any:
         import wandb
 
         settings = wandb.Settings(
+            base_url=_server(),
             console="off",
             disable_git=True,
             save_code=False,
@@ -148,25 +153,49 @@ class Tracker:
         run.summary["state"] = state.value
         # W&B shows a run that was marked and ended with an error as preempted, and one without as finished.
         run.finish(exit_code=0 if state in _GOOD_ENDS else 1)
+        # Offline files are only flushed some time after `finish`, and this process is about to go.
+        _end_service()
 
 
-def require_server(environment: Mapping[str, str], timeout_s: float) -> None:
+def require_server(address: str, environment: Mapping[str, str], timeout_s: float) -> None:
     """Check that there is a key and that the server takes connections: wandb itself would ask a person, or wait long.
 
     Raises:
         RuntimeError: there is no API key for the server.
         OSError: the server does not answer. Not checked behind a proxy.
     """
-    server = urllib.parse.urlsplit(environment.get("WANDB_BASE_URL") or DEFAULT_SERVER)
+    server = urllib.parse.urlsplit(address)
     host = server.hostname or ""
-    if not environment.get("WANDB_API_KEY") and not _has_netrc_entry(host):
+    if not environment.get("WANDB_API_KEY") and not any(map(_has_netrc_entry, (host, OLD_SERVER))):
         raise RuntimeError(f"no API key for {host}: set WANDB_API_KEY or run `wandb login`")
-    proxies = urllib.request.getproxies()
-    if server.scheme in proxies and not urllib.request.proxy_bypass(host):
+    if server.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
         return
     port = server.port or (80 if server.scheme == "http" else 443)
     with socket.create_connection((host, port), timeout_s):
         pass
+
+
+def _unreachable(timeout_s: float) -> str | None:
+    """Why the server cannot be used, if it cannot."""
+    try:
+        require_server(_server(), os.environ, timeout_s)
+    except (RuntimeError, OSError) as error:
+        return _words(error)
+    return None
+
+
+def _server() -> str:
+    """Where wandb would send a run."""
+    import wandb
+
+    return os.environ.get("WANDB_BASE_URL") or str(wandb.Settings().base_url)
+
+
+def _end_service() -> None:
+    """Take wandb's service process down; waits for it. It also keeps the id of a run that failed to start in use."""
+    import wandb
+
+    wandb.teardown()
 
 
 def _has_netrc_entry(host: str) -> bool:

@@ -1,0 +1,167 @@
+"""Manifests accept what was written and refuse anything else in words; storage hashes and keeps errors back."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from train.manifest import (
+    BadCheckpointError,
+    Entry,
+    Manifest,
+    entries,
+    read_manifest,
+    verify_part,
+    verify_sizes,
+    write_manifest,
+)
+from train.storage import HashingFile, Storage, WrittenFile, hashed_file, sha256_of
+
+CONTENT = {"states/a.pt": b"first" * 1000, "states/b.pt": b"second" * 1000}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    (tmp_path / "states").mkdir()
+    files = []
+    for name, content in CONTENT.items():
+        with hashed_file(tmp_path / name) as file:
+            file.write(content)
+        files.append([WrittenFile(name, file.size, file.sha256)])
+    return Manifest(
+        step=7,
+        world_size=2,
+        zero_stage=3,
+        run_id="demo-1a2b3c4d",
+        config_hash="1a2b3c4d",
+        attempt=0,
+        time=0.0,
+        torch_version="2",
+        deepspeed_version="0",
+        universal_checkpoint_info={"universal_checkpoint_version": 0.4},
+        files=entries(files),
+    )
+
+
+def test_what_was_written_reads_back_and_verifies(tmp_path: Path, manifest: Manifest) -> None:
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == manifest
+    assert [(entry.rank, entry.size) for entry in manifest.files] == [(0, 5000), (1, 6000)]
+    assert manifest.size == 11000
+    assert [entry.sha256 for entry in manifest.files] == [hashlib.sha256(text).hexdigest() for text in CONTENT.values()]
+    verify_sizes(tmp_path, manifest)
+    for rank in (0, 1):
+        verify_part(tmp_path, manifest, rank, 2)
+
+
+def test_each_rank_reads_its_own_part_alone(tmp_path: Path, manifest: Manifest) -> None:
+    (tmp_path / "states/b.pt").write_bytes(b"Second" + CONTENT["states/b.pt"][6:])
+    verify_sizes(tmp_path, manifest)
+    verify_part(tmp_path, manifest, 0, 2)
+    with pytest.raises(BadCheckpointError, match=r"states/b\.pt is not what was written"):
+        verify_part(tmp_path, manifest, 1, 2)
+    with pytest.raises(BadCheckpointError, match=r"states/b\.pt is not what was written"):
+        verify_part(tmp_path, manifest, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(b""), "has 0 bytes instead of 5000"),
+        (lambda path: path.write_bytes(b"x" * 5001), "has 5001 bytes instead of 5000"),
+    ],
+    ids=["missing", "empty", "longer"],
+)
+def test_sizes_that_do_not_agree(tmp_path: Path, manifest: Manifest, change: object, words: str) -> None:
+    change(tmp_path / "states/a.pt")  # type: ignore[operator]
+    with pytest.raises(BadCheckpointError, match=words):
+        verify_sizes(tmp_path, manifest)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([], "names no files"),
+        ([Entry("../../other/x.pt", 1, "", 0)], "outside the checkpoint"),
+        ([Entry("/etc/passwd", 1, "", 0)], "outside the checkpoint"),
+    ],
+    ids=["none", "above", "absolute"],
+)
+def test_manifests_that_name_wrong_files(tmp_path: Path, manifest: Manifest, files: list[Entry], words: str) -> None:
+    write_manifest(tmp_path, replace(manifest, files=files))
+    with pytest.raises(BadCheckpointError, match=words):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is not a manifest"),
+        (b"[1, 2]", "is not a manifest"),
+        (b'{"format_version": 1}', "is not a manifest"),
+        (b'{"format_version": 2}', "format version 2; this Muster reads 1"),
+        (b'{"step": 3}', "format version None"),
+    ],
+    ids=["empty", "a list", "nothing in it", "newer", "somebody else's"],
+)
+def test_what_is_no_manifest(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(BadCheckpointError, match=words):
+        read_manifest(tmp_path)
+
+
+def test_a_write_error_waits_and_is_the_file_systems_own(tmp_path: Path) -> None:
+    storage = Storage()
+    storage.begin()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        storage.save({"weights": torch.zeros(100_000)}, str(tmp_path / "large.pt"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(OSError, match="File too large") as caught:
+        storage.raise_error()
+    assert caught.value.errno == errno.EFBIG
+    assert storage.files(tmp_path) == []
+    storage.begin()
+    storage.save({"weights": torch.ones(10)}, str(tmp_path / "small.pt"))
+    storage.raise_error()
+    (written,) = storage.files(tmp_path)
+    assert (written.size, written.sha256) == sha256_of(tmp_path / "small.pt")
+
+
+def test_only_files_that_were_verified_are_unpickled(tmp_path: Path) -> None:
+    storage = Storage()
+    path = tmp_path / "a.pt"
+    torch.save({"x": 1}, path)
+    with pytest.raises(PermissionError, match="not a verified file"):
+        storage.load(str(path))
+    storage.readable = frozenset([path])
+    assert storage.load(str(path)) == {"x": 1}
+
+
+class SmallWrites(io.RawIOBase):
+    """A file that takes a few bytes at a time, as a kernel may."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        self.content += bytes(data[:7])
+        return min(7, len(data))
+
+
+def test_partial_writes_are_continued() -> None:
+    raw = SmallWrites()
+    file = HashingFile(raw)  # type: ignore[arg-type]
+    assert file.write(b"0123456789" * 3) == 30
+    assert raw.content == b"0123456789" * 3
+    assert file.sha256 == hashlib.sha256(raw.content).hexdigest()

@@ -1,0 +1,209 @@
+"""W&B with its real SDK: offline files that read back, servers that are away or hang, no secrets, nothing where off."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.layout import RunFolder
+from conf.record import Batch, Device, Layout, Plan, Topology
+from conf.schema import RunConfig, TrackingMode
+from conf.schema import Tracker as TrackerName
+from train.redaction import redacted
+from train.track import Patience, Tracker, require_server
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+BLOCK = 32768
+CANARY = "canary-5f2d9c81"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    for name in (
+        "WANDB_API_KEY",
+        "WANDB_BASE_URL",
+        "WANDB_MODE",
+        "http_proxy",
+        "https_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    run = RunFolder(tmp_path / "demo-1a2b3c4d")
+    run.path.mkdir()
+    return run
+
+
+def plan(folder: RunFolder, name: TrackerName = TrackerName.wandb, mode: TrackingMode = TrackingMode.offline) -> Plan:
+    config = RunConfig()
+    config.tracking.name, config.tracking.mode = name, mode
+    config.tracking.tags = ["a tag"]
+    config.cluster.env = {"HF_TOKEN": CANARY, "NCCL_DEBUG": "INFO"}
+    config.cluster.setup = [f"export MY_API_KEY={CANARY}", "ulimit -l unlimited"]
+    layout = Layout(Batch(1, 16, 4, 4), {})
+    return Plan(
+        run_id=folder.path.name,
+        run_dir=str(folder.path),
+        config=config,
+        topology=Topology(1, 1, Device.cpu, "fork", 1),
+        layouts={1: layout},
+        model_type="llama",
+        parameters=1,
+        packing="exact",
+        export_at_end=True,
+        expected_steps=3,
+    )
+
+
+def records(folder: RunFolder) -> list[Any]:
+    """What is in the run's .wandb file: protobuf messages in LevelDB's log format, after a header of 7 bytes.
+
+    https://github.com/google/leveldb/blob/main/doc/log_format.md
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    (path,) = folder.wandb.glob("offline-run-*/*.wandb")
+    content = path.read_bytes()
+    assert content[:4] == b":W&B"
+    found, message, place = [], b"", 7
+    while place + 7 <= len(content):
+        if BLOCK - place % BLOCK < 7:
+            place += BLOCK - place % BLOCK
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        message += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(message)
+            found.append(record)
+            message = b""
+    return found
+
+
+def history(found: list[Any]) -> list[dict[str, Any]]:
+    rows = []
+    for record in found:
+        if record.WhichOneof("record_type") == "history":
+            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            rows.append(items)
+    return rows
+
+
+def log_three(tracker: Tracker | None) -> float:
+    """Three lines; returns the longest time that a call took."""
+    assert tracker is not None
+    longest = 0.0
+    for step in (1, 2, 3):
+        started = time.monotonic()
+        tracker.log(step, {"train/loss": 1.0 / step, "train/grad_norm": float("nan")})
+        longest = max(longest, time.monotonic() - started)
+    return longest
+
+
+def test_an_offline_run_reads_back_complete_and_without_secrets(folder: RunFolder) -> None:
+    warnings: list[str] = []
+    tracker = Tracker.open(plan(folder), folder, 0, warnings.append)
+    log_three(tracker)
+    assert tracker is not None
+    tracker.close("done")
+    assert warnings == []
+    found = records(folder)
+    rows = history(found)
+    assert [row["train/global_step"] for row in rows] == [1, 2, 3]
+    assert [row["train/loss"] for row in rows] == [1.0, 0.5, 1 / 3]
+    (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    assert (run.run_id, run.project, list(run.tags)) == ("demo-1a2b3c4d", "muster", ["a tag"])
+    config = {update.key: json.loads(update.value_json) for update in run.config.update}
+    assert config["optim"]["learning_rate"] == 1e-5
+    assert config["cluster"]["env"] == {"HF_TOKEN": "***", "NCCL_DEBUG": "INFO"}
+    files = [path for path in folder.path.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_a_dead_server_becomes_an_offline_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        warnings: list[str] = []
+        tracker = Tracker.open(plan(folder, mode=TrackingMode.online), folder, 0, warnings.append)
+        log_three(tracker)
+        assert tracker is not None
+        tracker.close("preempted")
+    assert len(warnings) == 1
+    assert "tracked offline" in warnings[0]
+    assert [row["train/global_step"] for row in history(records(folder))] == [1, 2, 3]
+    assert not [path for path in folder.path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def test_a_server_that_never_answers_holds_nobody(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        warnings: list[str] = []
+        patience = Patience(reach_s=1, init_s=3, finish_s=3, close_s=60)
+        tracker = Tracker.open(plan(folder, mode=TrackingMode.online), folder, 0, warnings.append, patience)
+        log_three(tracker)
+        assert tracker is not None
+        tracker.close("done")
+    assert len(warnings) == 1
+    assert "tracked offline" in warnings[0]
+    assert [row["train/loss"] for row in history(records(folder))] == [1.0, 0.5, 1 / 3]
+
+
+def test_closing_does_not_wait_for_ever(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        warnings: list[str] = []
+        patience = Patience(reach_s=1, init_s=30, finish_s=3, close_s=0.1)
+        tracker = Tracker.open(plan(folder, mode=TrackingMode.online), folder, 0, warnings.append, patience)
+        assert tracker is not None
+        tracker.close("done")
+        assert any("did not finish within" in text for text in warnings)
+
+
+def test_no_key_is_said_before_wandb_could_ask_for_one(folder: RunFolder) -> None:
+    with pytest.raises(RuntimeError, match=r"no API key for api\.example\.com"):
+        require_server("https://api.example.com", {}, 1)
+
+
+def test_tracking_none_imports_nothing(folder: RunFolder) -> None:
+    assert Tracker.open(plan(folder, TrackerName.none), folder, 0) is None
+    code = "import sys, train.track; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"HF_TOKEN": "x", "tokenizer_vocab_size": 512}, {"HF_TOKEN": "***", "tokenizer_vocab_size": 512}),
+        ({"token": None, "max_tokens": 5, "password": ""}, {"token": None, "max_tokens": 5, "password": ""}),
+        (["export A_SECRET='a b' B=2"], ["export A_SECRET=*** B=2"]),
+        ("https://me:pass@host/x", "https://***@host/x"),
+        (f"curl -H {CANARY}", "curl -H ***"),
+        (
+            {"kwargs": {"auth": "y", "list": [1, {"api_key": "z"}]}},
+            {"kwargs": {"auth": "***", "list": [1, {"api_key": "***"}]}},
+        ),
+    ],
+    ids=["names", "empty", "assignment", "url", "value", "nested"],
+)
+def test_secrets_are_taken_out(value: Any, expected: Any) -> None:
+    assert redacted(value, {"SOME_TOKEN": CANARY, "SHORT_TOKEN": "me"}) == expected
