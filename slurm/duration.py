@@ -6,7 +6,9 @@ import re
 
 UNLIMITED = frozenset({"infinite", "unlimited"})
 FORMS = "minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds"
-_FORM = re.compile(r"(?:(?P<days>\d{1,5})-)?(?P<first>\d{1,7})(?::(?P<second>\d{1,7}))?(?::(?P<third>\d{1,7}))?")
+_FORM = re.compile(
+    r"(?:(?P<days>\d{1,5})-)?(?P<first>\d{1,7})(?::(?P<second>\d{1,7}))?(?::(?P<third>\d{1,7}))?", re.ASCII
+)
 
 
 def seconds(text: str) -> int | None:

@@ -15,6 +15,9 @@ Value = str | int | bool | None
 MAX_VALUE_BYTES = 4000
 """sbatch copies an argument into a buffer of 8192 bytes (`_get_argument` in its source) without a word on overflow."""
 
+BASIC_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG")
+"""What leaves the submitting shell where nothing else is said; the scrub on the node lets these through."""
+
 _OPTION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=,@%+\[\]*-]+")
@@ -116,7 +119,7 @@ def batch_options(
     chdir: str | None = None,
     signal_lead_s: int = 300,
     requeue: bool = True,
-    export: Sequence[str] = (),
+    export: Sequence[str] = BASIC_VARIABLES,
     resources: Mapping[str, Value] | None = None,
     extra: Mapping[str, Value] | None = None,
 ) -> dict[str, Value]:

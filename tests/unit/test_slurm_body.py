@@ -1,0 +1,169 @@
+"""The static job script: its shell, its file names, and `local` mode with a stand-in for Python."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conf.layout import JobFiles, RunFolder
+from slurm.scripts import read_body
+from train.env import NODE_NAMES
+
+BODY = Path(__file__).parents[2] / "slurm" / "body.sh"
+SCRIPTS = [BODY, BODY.parent / "devcluster" / "node.sh"]
+
+PROGRAM = """\
+#!/bin/bash
+env >"$5/seen"
+printf '%s\\n' "$@" >"$5/words"
+while [[ -e $5/WAIT ]]; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_bash_reads_it(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_shellcheck(script: Path) -> None:
+    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_names_agree_with_the_layout() -> None:
+    text = BODY.read_text()
+    files = JobFiles(Path("job"))
+    named = {files.env, files.allow, files.setup, files.srun, files.python, files.settings, files.body}
+    assert set(re.findall(r"\$run/(job/[a-z.]+)", text)) == {str(path) for path in named}
+    run = RunFolder(Path("$run"))
+    for path in (run.stop, run.lock, run.outcome, run.attempts, run.muster_zip):
+        assert str(path) in text, path
+    attempt = run.attempt(0)
+    for own in (attempt.job, attempt.decision, attempt.job_log, attempt.logs, attempt.failures, attempt.agent_reports):
+        assert f"$folder/{own.relative_to(attempt.folder)}" in text, own
+    assert "logs/node%n-agent.log" in text
+    assert attempt.agent_log(0).name == "node0-agent.log"
+
+
+def test_every_name_that_the_nodes_read_is_set() -> None:
+    text = BODY.read_text()
+    assert len(NODE_NAMES) >= 8
+    for name in NODE_NAMES:
+        assert re.search(rf"\b{name}=", text), name
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "a run%j 'x'")
+    content = {
+        folder.job.body: read_body().decode(),
+        folder.job.python: f"{folder.path}/program\n",
+        folder.job.settings: f"scratch={tmp_path}/scratch\nextensions=torch-1/../x\n",
+        folder.job.env: "FROM_FILE=$(touch pwned) \"a\" 'b' `c`\n1BAD=x\n",
+        folder.job.allow: "KEPT_*\nx[$(touch pwned)]\n",
+        folder.job.setup: "export FROM_SETUP=$WITH_FUNCTION\n",
+        folder.path / "program": PROGRAM,
+    }
+    for path, text in content.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder.path / "program").chmod(0o755)
+    return folder
+
+
+SHELL = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nowhere",
+    "KEPT_ONE": "kept",
+    "LOST": "lost",
+    "MUSTER_RUN": "stale",
+    "PYTHONPATH": "/evil",
+    "WANDB_API_KEY": "key",
+    "BASH_FUNC_evil%%": "() { echo evil; }",
+}
+
+
+def start(run: RunFolder, *words: str) -> subprocess.Popen[str]:
+    argv = ["bash", str(run.job.body), "local", str(run.path), *words]
+    return subprocess.Popen(argv, env=SHELL, cwd=run.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_local_run(run: RunFolder, tmp_path: Path) -> None:
+    process = start(run)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    seen = dict(line.split("=", 1) for line in (run.path / "seen").read_text().splitlines() if "=" in line)
+    assert {name: seen.get(name) for name in ("KEPT_ONE", "FROM_FILE", "WANDB_API_KEY", "FROM_SETUP")} == {
+        "KEPT_ONE": "kept",
+        "FROM_FILE": "$(touch pwned) \"a\" 'b' `c`",
+        "WANDB_API_KEY": "key",
+        "FROM_SETUP": "",
+    }
+    assert not {"LOST", "PYTHONPATH", "BASH_FUNC_evil%%", "1BAD"} & set(seen)
+    assert seen["MUSTER_RUN"] == str(run.path)
+    assert (seen["MUSTER_ATTEMPT"], seen["MUSTER_NODES"], seen["MUSTER_NODE_RANK"]) == ("0", "1", "0")
+    assert seen["MUSTER_JOB"] == f"local:{process.pid}"
+    assert seen["TMPDIR"].startswith(str(tmp_path / "scratch"))
+    assert Path(seen["TORCH_EXTENSIONS_DIR"]).name == "torch-1-..-x"
+    assert (run.path / "words").read_text().splitlines() == ["-I", "-u", str(run.muster_zip), "agent", str(run.path)]
+    job = json.loads(run.attempt(0).job.read_text())
+    assert (job["job"], job["pid"], job["attempt"]) == (f"local:{process.pid}", process.pid, 0)
+    assert run.attempt(0).agent_log(0).exists()
+    assert not list(tmp_path.rglob("pwned"))
+    _wait_until(lambda: not list((tmp_path / "scratch").glob("*/job-*")) and not run.lock.exists())
+
+
+def test_words_and_the_next_attempt(run: RunFolder) -> None:
+    start(run).communicate(timeout=30)
+    process = start(run, "export", "--step", "7")
+    process.communicate(timeout=30)
+    assert (run.path / "words").read_text().splitlines()[3:] == ["export", str(run.path), "--step", "7"]
+    assert run.attempt(1).job.exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "starts"), [("stopped", False), ("cancelled", False), ("time_limit", True), ("preempted", True)]
+)
+def test_an_old_stop(word: str, starts: bool, run: RunFolder) -> None:
+    run.stop.write_text(f"{word}\n")
+    start(run).communicate(timeout=30)
+    assert run.attempt(0).folder.exists() == starts
+    assert run.stop.exists() != starts
+    if starts:
+        assert (run.attempt(0).folder / "STOP.old").read_text() == f"{word}\n"
+
+
+def test_one_job_at_a_time_and_a_dead_one_does_not_hold(run: RunFolder) -> None:
+    (run.path / "WAIT").touch()
+    first = start(run)
+    _wait_until((run.path / "seen").exists)
+    second = start(run)
+    said, _ = second.communicate(timeout=30)
+    assert second.returncode == 1
+    assert f"local:{first.pid} holds the run" in said
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=30)
+    _wait_until(lambda: not run.lock.exists())
+    run.lock.write_text(f"local:{first.pid}\n")
+    (run.path / "WAIT").unlink()
+    third = start(run)
+    said, _ = third.communicate(timeout=30)
+    assert third.returncode == 0, said
+    assert f"local:{first.pid} is gone" in said
+
+
+def _wait_until(holds: object) -> None:
+    deadline = time.monotonic() + 20
+    assert callable(holds)
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,148 @@
+"""Output of Slurm's commands, as recorded from Slurm 22.05, and what it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slurm import commands, parse, states
+from slurm.parse import SEPARATOR, Job
+from slurm.queue_cache import QueueCache
+from slurm.refusals import culprit
+
+QUEUE = "\n".join(
+    SEPARATOR.join(fields)
+    for fields in (
+        (
+            "12",
+            "12",
+            "RUNNING",
+            "None",
+            "main",
+            "2",
+            "node[1-2]",
+            "1:02",
+            "58:58",
+            "2026-11-21T01:30:49",
+            "/r/job.sbatch",
+            "a|b c",
+        ),
+        ("13", "13_[1-4]", "PENDING", "Resources", "main", "1", "", "0:00", "1:00:00", "N/A", "/r/x.sh", "ü"),
+        ("x", "not a job"),
+    )
+)
+
+
+def test_queue() -> None:
+    first, second = parse.queue(QUEUE)
+    assert (first.id, first.name, first.nodes, first.command, first.is_pending) == (
+        12,
+        "a|b c",
+        2,
+        "/r/job.sbatch",
+        False,
+    )
+    assert (second.array_id, second.is_pending, second.explanation) == (
+        "13_[1-4]",
+        True,
+        "waits for nodes to become free (Resources)",
+    )
+
+
+def test_partitions() -> None:
+    lines = [
+        ("main*", "up", "12:00:00", "3", "1-infinite", "4", "24105", "(null)"),
+        ("main*", "up", "12:00:00", "1", "1-infinite", "64+", "900000", "gpu:h100:8"),
+        ("debug", "down", "infinite", "1", "1-2", "4", "24105", "(null)"),
+    ]
+    main, debug = parse.partitions("\n".join(SEPARATOR.join(fields) for fields in lines))
+    assert main == parse.Partition("main", True, True, 4, None, 43200, 4, 24105, "gpu:h100:8")
+    assert debug == parse.Partition("debug", False, False, 1, 2, None, 4, 24105, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("Submitted batch job 7\n", 7),
+        ("7\n", 7),
+        ("7;cluster\n", 7),
+        ("sbatch: note\n8\n", 8),
+        ("nothing", None),
+        ("", None),
+    ],
+)
+def test_submitted(text: str, number: int | None) -> None:
+    assert parse.submitted_id(text) == number
+
+
+def test_estimate() -> None:
+    text = "sbatch: Job 21 to start at 2026-11-21T01:40:48 using 2 processors on nodes node[1-2] in partition main\n"
+    assert parse.estimate(text) == parse.Estimate("2026-11-21T01:40:48", 2, "node[1-2]", "main")
+    assert parse.estimate("") is None
+
+
+def test_accounts() -> None:
+    (account,) = parse.accounts("12|CANCELLED by 1000|0:15|00:01:02|node[1-2]\n12.batch|x\n")
+    assert account.explanation == "cancelled by a person or an administrator"
+
+
+REFUSALS = {
+    "sbatch: error: invalid partition specified: nowhere": "partition",
+    "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified": "account",
+    "sbatch: error: Batch job submission failed: Invalid qos specification": "qos",
+    "sbatch: error: Batch job submission failed: Requested time limit is invalid": "time",
+    "sbatch: error: Invalid --time specification": "time",
+    "sbatch: error: Batch job submission failed: Requested reservation is invalid": "reservation",
+    "sbatch: error: Batch job submission failed: Invalid feature specification": "constraint",
+    "sbatch: error: Batch job submission failed: Invalid generic resource (gres) specification": "gres",
+    "sbatch: error: Memory specification can not be satisfied": "mem",
+    "sbatch: error: CPU count per node can not be satisfied": "cpus-per-task",
+    "sbatch: error: Batch job submission failed: Node count specification invalid": "nodes",
+    "sbatch: error: Batch job submission failed: Invalid node name specified": "nodelist",
+    "sbatch: unrecognized option '--mail-typ=END'": "mail-typ",
+    "sbatch: error: Batch job submission failed: Requested node configuration is not available": None,
+    "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)": None,
+}
+
+
+@pytest.mark.parametrize(("words", "option"), REFUSALS.items())
+def test_culprit(words: str, option: str | None) -> None:
+    assert culprit(words) == option
+
+
+def test_reasons_and_states() -> None:
+    assert states.explain_reason("(Priority)") == "jobs of higher priority are first (Priority)"
+    assert states.explain_reason("QOSMaxJobsPerUserLimit") == "the QOS is at a limit (QOSMaxJobsPerUserLimit)"
+    assert states.explain_reason("ReqNodeNotAvail, UnavailableNodes:n1").endswith(
+        "(ReqNodeNotAvail, UnavailableNodes:n1)"
+    )
+    assert states.explain_reason("SomethingNew") == "SomethingNew"
+    assert states.is_final("CANCELLED by 0")
+    assert states.is_final("OUT_OF_ME+")
+    assert not states.is_final("RUNNING")
+
+
+def test_the_environment_of_commands() -> None:
+    inherited = {"PATH": "/bin", "SLURM_JOB_ID": "1", "SBATCH_ACCOUNT": "x", "SQUEUE_FORMAT": "%i", "SLURM_CONF": "/a"}
+    assert commands.environment(None, inherited) == {"PATH": "/bin", "SLURM_CONF": "/a"}
+    assert commands.environment("/b", inherited)["SLURM_CONF"] == "/b"
+
+
+def test_one_question_for_all_watchers(tmp_path: Path) -> None:
+    asked = []
+
+    def ask() -> list[Job]:
+        asked.append(1)
+        return [Job(1, state="RUNNING"), Job(2)]
+
+    first, second = (QueueCache("/conf", 30, tmp_path) for _ in range(2))
+    assert [job.id for job in first.jobs(ask)] == [1, 2]
+    second.add(Job(3))
+    second.drop(2)
+    second.drop(1)
+    assert [(job.id, job.state) for job in second.jobs(ask)] == [(1, "COMPLETING"), (3, "PENDING")]
+    assert len(asked) == 1
+    QueueCache("/conf", 0, tmp_path).jobs(ask)
+    QueueCache("/other", 30, tmp_path).jobs(ask)
+    assert len(asked) == 3
