@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from conf.schema import ModelInit
+from launcher.checks import check
 from launcher.compose import compose
+from launcher.facts import DataFile, Facts, ModelFacts
 from launcher.files_check import check_file
 from launcher.keys import GROUPS
 from launcher.layers import find_layers, package_folder
+from launcher.plan import make_plan
 from launcher.shapes import count_parameters
 
 OPTIONS = {
@@ -40,10 +44,28 @@ def test_every_option_is_known_here() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
-def test_a_shipped_option_composes_and_keeps_to_the_schema(path: Path) -> None:
+def test_a_shipped_option_keeps_to_the_schema_composes_and_plans(path: Path) -> None:
     report = check_file(path, path.parent.name, find_layers()[0])
     assert report.problems == []
-    compose([f"{path.parent.name}={path.stem}"])
+    config = compose([f"{path.parent.name}={path.stem}"])
+    given = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, **config.model.shape}
+    rows = DataFile(
+        "data.train_file", "a.jsonl", "/a.jsonl", 9, 9, columns=("prompt", "response", "question", "answer")
+    )
+    facts = Facts(
+        cwd="/here",
+        run_root="/here/runs",
+        python="/usr/bin/python3",
+        cpu_count=2,
+        model=ModelFacts(folder="/m", config=given, weights_bytes=1, tokenizer_folder="/m"),
+        data_files={"data.train_file": rows},
+    )
+    if config.data.train_file is None:
+        config.data.train_file = "a.jsonl"
+    if not config.model.model_name_or_path and config.model.init is ModelInit.pretrained:
+        config.model.model_name_or_path = "/m"
+    assert check(config, facts) == []
+    assert make_plan(config, facts).layout.deepspeed["zero_optimization"]["stage"] == config.parallel.zero_stage
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
