@@ -83,7 +83,7 @@ def versions() -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in sys.path:
         try:
-            names = os.listdir(folder or ".")
+            names = [path.name for path in Path(folder or ".").iterdir()]
         except OSError:
             continue
         for name in names:
