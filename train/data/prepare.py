@@ -109,7 +109,6 @@ class _Preparation:
             "columns": data.columns,
             "chat_template": self.template,
             "prompt_template": data.prompt_template,
-            "completion_only_loss": data.completion_only_loss,
         }
 
     @cached_property
@@ -155,7 +154,12 @@ class _Preparation:
     def _split(self, name: str, source: Source) -> Split:
         """The documents of one source, from the cache or into it."""
         data = self.config.data
-        options = {**self._row_options, "max_length": data.max_length, "on_long": data.on_long.value}
+        options = {
+            **self._row_options,
+            "completion_only_loss": data.completion_only_loss,
+            "max_length": data.max_length,
+            "on_long": data.on_long.value,
+        }
         key = content_key(FORMAT_VERSION, source.digest, self._tokenizer_folder.name, options)
         target = self.cache / "documents" / key
         if not _whole(target):
