@@ -66,11 +66,14 @@ class Hub:
 
 
 def weights_bytes(folder: Path) -> int | None:
-    """Bytes of the safetensors files in a model's folder, by their index where there is one."""
+    """Bytes of the safetensors files in a model's folder, by their index where there is one; None without any."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
-        return sum(Path(folder, str(name)).stat().st_size for name in names)
+        content = json.loads(index.read_bytes())
+        files = [Path(folder, str(name)) for name in set(content["weight_map"].values())]
+        if not any(file.exists() for file in files):
+            return int(content["metadata"]["total_size"])  # weights that were not fetched yet
+        return sum(file.stat().st_size for file in files)
     sizes = [file.stat().st_size for file in folder.glob("*.safetensors")]
     return sum(sizes) if sizes else None
 
@@ -94,7 +97,7 @@ def cached_model(name: str, revision: str | None, hub: Hub, weights: bool, *, of
     if snapshot is None or not snapshot.is_dir():
         return None
     try:
-        complete = not weights or weights_bytes(snapshot) is not None
+        complete = not weights or (any(snapshot.glob("*.safetensors")) and weights_bytes(snapshot) is not None)
     except (OSError, ValueError, KeyError):
         complete = False
     return snapshot if complete else None

@@ -20,6 +20,7 @@ from launcher.facts_data import HUB_KEY
 from launcher.resolve import resolved
 from launcher.shapes import count_parameters, hidden_size
 from launcher.topology import make_topology
+from launcher.units import count
 
 LARGEST_EXPORT_AT_END = 4 * 10**9
 """Parameters up to which `checkpoint.export=auto` writes the model at the end of the run."""
@@ -143,7 +144,7 @@ def export_at_end(config: RunConfig, parameters: int | None) -> tuple[bool, str]
     when = config.checkpoint.export
     if when is ExportWhen.auto:
         small = parameters is None or parameters <= LARGEST_EXPORT_AT_END
-        size = "of unknown size" if parameters is None else f"with {parameters / 1e9:.3g} billion parameters"
+        size = "of unknown size" if parameters is None else f"of {count(parameters)} parameters"
         return small, f"export {'at the end of the run' if small else 'as a job after the run'}: a model {size}"
     words = {
         ExportWhen.end: "at the end of the run",

@@ -34,8 +34,8 @@ def propose(overrides: list[str], config_dir: str | None = None) -> Proposal:
     return propose_config(compose(overrides, config_dir))
 
 
-def propose_config(config: RunConfig) -> Proposal:
-    """The proposal of a composed configuration.
+def propose_config(config: RunConfig, *, fetch: bool = True) -> Proposal:
+    """The proposal of a composed configuration; without `fetch` no weights and no data of a hub are fetched.
 
     Raises:
         ConfigurationError: with all problems.
@@ -45,7 +45,7 @@ def propose_config(config: RunConfig) -> Proposal:
     from launcher.gather import gather
     from launcher.plan import make_plan
 
-    facts = gather(config)
+    facts = gather(config, fetch=fetch)
     problems = check(config, facts)
     if problems:
         raise ConfigurationError(problems)

@@ -32,7 +32,7 @@ def _plan(config: Any, flags: Any) -> int:
     from conf.record import encode_plan
     from launcher.proposal import propose_config
 
-    proposal = propose_config(config)
+    proposal = propose_config(config, fetch=False)
     if flags.show:
         sys.stdout.buffer.write(_artifact(proposal.artifacts, flags.show))
         return 0
