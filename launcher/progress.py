@@ -185,7 +185,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        elif self.view.text() != self._printed:
+        elif self.view.in_steps and self.view.text() != self._printed:
             self._print_plain(force=True)
 
     def update(self) -> None:

@@ -68,7 +68,8 @@ def last_text_lines(path: Path, count: int) -> list[str]:
     except FileNotFoundError:
         return []
     # A progress bar rewrites its line with \r: only what a person would see at the end counts.
-    return [line.rsplit("\r", 1)[-1] for line in text.rstrip("\r\n").split("\n")][-count:]
+    lines = [line.rsplit("\r", 1)[-1] for line in text.rstrip("\r\n").split("\n")]
+    return lines[-count:] if text.strip() else []
 
 
 def merge_steps(lines: Iterator[Line] | list[Line]) -> dict[int, Line]:
