@@ -195,7 +195,7 @@ def prepare_hydra(layers: Layers) -> None:
 
 
 def _find_plugins() -> None:
-    """Let Hydra find Muster's plugins also where Muster is a folder on the path and not installed."""
+    """Let Hydra find Muster's plugins first beside this file, installed or not; a wheel has them in their place."""
     folder = Path(__file__).parent / "hydra_plugins"
     if not folder.is_dir():
         return
@@ -205,8 +205,7 @@ def _find_plugins() -> None:
         plugins = types.ModuleType("hydra_plugins")
         plugins.__path__ = []
         sys.modules["hydra_plugins"] = plugins
-    if not any((Path(entry) / "muster.py").is_file() for entry in plugins.__path__):
-        plugins.__path__ = [*plugins.__path__, str(folder)]
+    plugins.__path__ = [str(folder), *(entry for entry in plugins.__path__ if entry != str(folder))]
 
 
 def _hydra_problem(error: Exception) -> Problem:
