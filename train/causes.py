@@ -73,7 +73,7 @@ def describe_exit(exit_status: int | None, signal_number: int | None) -> str:
             return f"killed by {signal.Signals(signal_number).name}"
         except ValueError:
             return f"killed by signal {signal_number}"
-    return f"exit status {exit_status}"
+    return "ended" if exit_status is None else f"exit status {exit_status}"
 
 
 def _classify_one(exception: BaseException) -> Cause | None:

@@ -75,7 +75,8 @@ def make_agent(
     scratch: Path,
 ) -> RankAgent:
     """An agent that forks `entrypoint` where it is a function and runs it where it is an argument vector."""
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it names victims; the agent speaks
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # they name victims; the agent speaks
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"  # all nodes have as many ranks: numbered without the store
     entry: Any = entrypoint

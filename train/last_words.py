@@ -8,9 +8,11 @@ from pathlib import Path
 import msgspec
 
 from conf.layout import Attempt
-from conf.outcome import AgentReport, Failure
+from conf.outcome import AgentReport, Cause, Failure
 from train.causes import describe_exit, first_cause
 
+STACKS = "stacks of all threads of the failed rank:"
+"""What a failing rank writes into its log before its stacks and its error."""
 LOG_LINES = 40
 TAIL_BYTES = 64 * 1024
 
@@ -26,12 +28,14 @@ def print_failures(attempt: Attempt, report: AgentReport) -> None:
         return
     who = f"rank {cause.rank}" if cause.rank >= 0 else "agent"
     print(f"muster: {who} on {cause.host} (node {cause.node}) failed: {cause.cause.value}: {cause.message}")
-    if cause.traceback:
+    if cause.cause is Cause.lost_peer:
+        print("muster: the cause is on another node, or the network between them")
+    elif cause.traceback:
         print(cause.traceback.rstrip())
     if cause.rank >= 0:
         log = attempt.rank_log(report.node, cause.rank)
         lines = read_tail(log)
-        print(f"muster: the end of {log}:" if lines else f"muster: {log} is empty")
+        print(f"muster: before that, in {log}:" if lines else f"muster: nothing before that in {log}")
         for line in lines:
             print(f"  {line}")
     for rank_exit in report.exits:
@@ -64,7 +68,7 @@ def read_reports(attempt: Attempt) -> list[AgentReport]:
 
 
 def read_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
-    """The last lines of a text file, without reading all of it; empty where there is none."""
+    """The last lines of a rank's log before its stacks, without reading all of it; empty where there is none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -72,4 +76,4 @@ def read_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return text.splitlines()[-lines:]
+    return text.partition(STACKS)[0].splitlines()[-lines:]

@@ -18,10 +18,11 @@ from typing import Any, NoReturn
 from conf.layout import RunFolder
 from conf.outcome import Cause
 from train.env import RankEnv, read_rank_env
+from train.last_words import STACKS
 from train.watch import record_failure
 
 Entry = Callable[[RunFolder, int], None]
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 
 class RankExitError(Exception):
@@ -36,6 +37,7 @@ def run_rank(entry: Entry, folder: RunFolder, attempt: int, agent_pid: int) -> N
     Returns where `entry` returned; leaves the process with status 1 where it did not.
     """
     rank = read_rank_env(os.environ)
+    set_process_name(f"rank{rank.rank}")
     begin_rank(folder.attempt(attempt).rank_log(rank.node, rank.rank), agent_pid)
     try:
         bind_to_gpu(rank)
@@ -73,11 +75,11 @@ def begin_rank(log: Path, agent_pid: int) -> None:
 
 
 def _end_failed(error: BaseException, folder: RunFolder, attempt: int, rank: RankEnv) -> NoReturn:
-    """Say what went wrong in the log and in the failure file, then leave without running anybody's clean-up."""
-    traceback.print_exception(error)
+    """Say what went wrong in the failure file and in the log, then leave without running anybody's clean-up."""
     record_failure(folder.attempt(attempt).failure(rank.rank), error, rank.rank, rank.node)
-    flush_streams()
+    print(STACKS, flush=True)
     faulthandler.dump_traceback(file=2, all_threads=True)
+    traceback.print_exception(error)
     leave_process(1)
 
 
@@ -94,6 +96,11 @@ def leave_process(status: int) -> NoReturn:
     """End at once, without threads or exit handlers that may hang where peers are gone."""
     flush_streams()
     os._exit(status)
+
+
+def set_process_name(name: str) -> None:
+    """What `ps -o comm` and `top` show; a forked rank would look like its agent."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def die_with_parent() -> None:
