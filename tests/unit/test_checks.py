@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from conf.formats import COLUMNS, OPTIONAL
 from conf.schema import RunConfig
 from launcher.checks import check
 from launcher.compose import compose
@@ -466,12 +465,6 @@ def test_packing_takes_any_batch_and_unpackable_models_do_not() -> None:
 
 def test_a_hub_name_that_was_not_looked_up_can_be_planned() -> None:
     assert check(config_of(BASE), model(folder="", weights_bytes=None, tokenizer_folder="", unresolved=True)) == []
-
-
-def test_formats_are_those_of_the_training_side() -> None:
-    from train.data import rows
-
-    assert (rows.COLUMNS, rows.OPTIONAL) == (COLUMNS, OPTIONAL)
 
 
 def test_zero_keys_are_those_of_deepspeed() -> None:

@@ -10,20 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conf.formats import COLUMNS, OPTIONAL
 from conf.schema import DataConfig, DataFormat
 from train.data.block import DataError
 
 DEFAULT_PROMPT_TEMPLATE = "{prompt}\n"
-
-COLUMNS: dict[DataFormat, dict[str, tuple[str, ...]]] = {
-    DataFormat.messages: {"messages": ("messages", "conversations")},
-    DataFormat.alpaca: {"instruction": ("instruction",), "input": ("input",), "output": ("output",)},
-    DataFormat.prompt: {"prompt": ("prompt",), "response": ("response", "completion")},
-    DataFormat.text: {"text": ("text",)},
-}
-"""Roles of each format, and the names that a role's column has by itself. Formats are tried in this order."""
-
-OPTIONAL = frozenset({"input"})
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
 
