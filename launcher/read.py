@@ -87,20 +87,6 @@ def merge_steps(lines: Iterator[Line] | list[Line]) -> dict[int, Line]:
     return dict(sorted(steps.items()))
 
 
-def newest_metrics(folder: RunFolder) -> Line:
-    """The newest value of every metric in the tail of `metrics.jsonl`, with the step of the last training line.
-
-    After a resume from an earlier checkpoint the newest attempt's step counts, though the file has higher ones.
-    """
-    newest: Line = {}
-    lines = read_tail(folder.metrics)
-    attempt = max((line.get("attempt", 0) for line in lines), default=0)
-    for line in lines:
-        if line.get("attempt", 0) == attempt:
-            newest.update(line)
-    return newest
-
-
 def list_attempts(folder: RunFolder) -> list[Attempt]:
     """The attempts in the order of their numbers."""
     try:

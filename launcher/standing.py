@@ -12,7 +12,7 @@ from conf.outcome import Outcome, State, read_outcome
 from conf.record import Plan, read_plan
 from launcher import local
 from launcher.progress import View
-from launcher.read import Line, list_attempts, newest_metrics, number, read_job, read_tail
+from launcher.read import Line, list_attempts, number, read_job, read_tail
 from launcher.submissions import EXPORT, PREPARE, TRAIN, Submission, read_submissions
 from slurm.parse import Job
 
@@ -172,10 +172,9 @@ def _view(folder: RunFolder, plan: Plan, newest: Attempt | None) -> View:
     view = View(total_steps=plan.config.train.max_steps or plan.expected_steps)
     for line in read_tail(folder.events):
         view.take_event(line)
-    attempt = newest_metrics(folder).get("attempt", 0)
+    # In the order of the file: after a resume from an earlier checkpoint the newest attempt's step counts.
     for line in read_tail(folder.metrics):
-        if line.get("attempt", 0) == attempt:
-            view.take_metrics(line)
+        view.take_metrics(line)
     return view
 
 

@@ -15,7 +15,6 @@ from launcher.read import (
     last_text_lines,
     list_attempts,
     merge_steps,
-    newest_metrics,
     number,
     read_lines,
     read_tail,
@@ -74,13 +73,6 @@ def test_the_last_attempt_wins_for_a_step() -> None:
     assert {step: line["train/loss"] for step, line in merged.items()} == {1: 3.0, 2: 2.5}
     assert "eval/loss" not in merged[2]
     assert merge_steps(lines[:3])[2]["eval/loss"] == 5.0
-
-
-def test_newest_metrics_are_the_newest_attempts(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    append(folder.metrics, metrics(40, 2.0), metrics(20, 2.4, attempt=1), {"step": 20, "attempt": 1, "eval/loss": 2.2})
-    newest = newest_metrics(folder)
-    assert (newest["step"], newest["train/loss"], newest["eval/loss"]) == (20, 2.4, 2.2)
 
 
 @pytest.mark.parametrize(

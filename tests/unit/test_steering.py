@@ -64,9 +64,11 @@ def test_status_of_a_run_from_its_first_to_its_last_moment(
     end(folder, state=State.stopped, reason="asked to", step=10)
     assert status(tmp_path, capsys)[0]["state"] == "stopped"
     begin(folder, 1, pid=2**22 + 1)
-    append(folder.metrics, metrics(11, 2.4, attempt=1))
+    append(folder.metrics, {"step": 8, "attempt": 1, "time": 1.0, "eval/loss": 2.0})
+    assert status(tmp_path, capsys)[0]["step"] == 10
+    append(folder.metrics, metrics(8, 3.1, attempt=1), metrics(9, 2.4, attempt=1))
     again = status(tmp_path, capsys, "demo")[0]
-    assert (again["state"], again["attempt"], again["step"], again["loss"]) == ("failed", 1, 11, 2.4)
+    assert (again["state"], again["attempt"], again["step"], again["loss"]) == ("failed", 1, 9, 2.4)
     end(folder, state=State.done, reason="all steps", step=100, attempt=1)
     done = status(tmp_path, capsys, str(folder.path))[0]
     assert (done["state"], done["live"], done["eta_s"]) == ("done", False, None)
