@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from conf.record import Batch, Plan
-from conf.schema import ClusterKind, EvalStrategy, Offload, Precision, RunConfig, Scheduler
+from conf.schema import ClusterKind, EvalStrategy, Precision, RunConfig, Scheduler
 from launcher import memory
 from launcher.batch import expected_share
 from launcher.facts import Facts
@@ -66,8 +66,6 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
         found.append("cluster.time is null: the site's default limit holds, and it may be short")
     if facts.model.unresolved:
         found.append(f"{config.model.model_name_or_path} was not looked up: run and submit fetch it and fix its commit")
-    if parallel.hpz_partition_size != 1 and Offload.cpu in (parallel.offload_optimizer, parallel.offload_param):
-        found.append("parallel.hpz_partition_size with offload is little tested and has broken training elsewhere")
     if _does_not_evaluate(config):
         found.append(
             "there is no validation data: give data.validation_file or data.validation_size to see it generalise"
