@@ -30,7 +30,7 @@ number() {
 }
 
 declare -A settings=([requeue]=true [max_requeues]=20 [host_suffix]='' [port]=0 [scratch]=/tmp [umask]=077
-  [extensions]=default [head]='' [nodes]=0)
+  [extensions]=default)
 
 read_settings() {
   local line
@@ -361,7 +361,9 @@ batch() {
 
   mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
   ((${#hosts[@]} > 0)) || fail "scontrol show hostnames $SLURM_JOB_NODELIST named no node"
-  export MUSTER_NODES=${#hosts[@]} MUSTER_HOSTS="${hosts[*]}" MUSTER_HEAD=${settings[head]:-${hosts[0]}${settings[host_suffix]}}
+  export MUSTER_NODES=${#hosts[@]} MUSTER_HOSTS="${hosts[*]}" MUSTER_HEAD=${hosts[0]}${settings[host_suffix]}
+  # Nodes that are all this one machine have names that nobody resolves.
+  [[ $(scontrol -o show node "${hosts[0]}" 2>/dev/null) =~ \ NodeAddr=(127\.[0-9.]+)\  ]] && MUSTER_HEAD=${BASH_REMATCH[1]}
   choose_port "$(($(number "$SLURM_JOB_ID" 0) + attempt))"
   mapfile -t srun_arguments <"$run/job/srun"
   [[ $1 != prepare ]] || on_one_node

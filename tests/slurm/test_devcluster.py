@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from slurm.devcluster import Record, network, processes
 from slurm.devcluster.record import read_record
 from slurm.scripts import read_body
 from slurm.step import srun_arguments
+from tests.slurm.conftest import brought_up, somebody
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(180)]
@@ -78,6 +79,19 @@ class Job:
 
     def ends_in(self, *states: str) -> None:
         wait_for(lambda: self.field("JobState") in states, f"{states}\n{self.log(0)}")
+
+
+@pytest.fixture(scope="module")
+def devcluster() -> Iterator[Record]:
+    """A devcluster of this module's own: preemption wants nodes that nobody else uses."""
+    with brought_up(Path(f"/tmp/muster-devcluster-own-{os.getpid()}")) as record:
+        yield record
+
+
+@pytest.fixture(scope="module")
+def person(devcluster: Record) -> Iterator[Person]:
+    with somebody(devcluster) as one:
+        yield one
 
 
 @pytest.fixture
