@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,7 +132,7 @@ def test_cancel_ends_now_and_is_said(person: Person, work: Path) -> None:
 
 def test_time_limit_saves_requeues_and_goes_on(person: Person, work: Path) -> None:
     """The warning of the time limit makes the run save and go back into the queue, where it goes on."""
-    folder, run_id = submit(person, work, "name=limit", "train.max_steps=40", "train.eval_strategy=no")
+    folder, _ = submit(person, work, "name=limit", "train.max_steps=40", "train.eval_strategy=no")
     wait_for_step(folder, 5)
     job = json.loads(folder.submissions.read_text().splitlines()[-1])["job_id"]
     person.run("scancel", "--batch", "--signal=USR1", str(job))
@@ -148,17 +150,12 @@ def test_time_limit_saves_requeues_and_goes_on(person: Person, work: Path) -> No
     assert second[-1] == 40
 
 
-def person_root_start(job: int) -> None:
-    """Spare the test the two minutes that Slurm holds a requeued job back; only root may."""
-    import os
-    import subprocess
+def start_now(person: Person, job: int, folder: RunFolder) -> None:
+    """Spare the test the two minutes that Slurm holds a requeued job back, which only root may do."""
 
+    def pending() -> bool:
+        return person.run("squeue", "-h", "-j", str(job), "-o", "%T").stdout.strip() == "PENDING"
+
+    wait_for(pending, folder, "the job back in the queue")
     if os.geteuid() == 0:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            done = subprocess.run(
-                ["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True, text=True, check=False
-            )
-            if done.returncode == 0:
-                return
-            time.sleep(0.5)
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=True, env=person.environment)
