@@ -74,18 +74,16 @@ def _export(folder: RunFolder, step: int | None) -> int:
 
 def _run_agent(folder: RunFolder, program: Program) -> bool:
     from conf.record import read_plan
-    from train.agent import Node, run_agent
-    from train.env import read_node_env
+    from train.agent import run_agent
+    from train.env import MissingEnvironmentError, read_node_env
+    from train.node import Node
     from train.start import own_argv
 
-    node = Node(
-        folder=folder,
-        plan=read_plan(folder.run_json),
-        environment=read_node_env(os.environ),
-        data_argv=own_argv("prepare", folder.path),
-        program=program,
-    )
-    return run_agent(node)
+    try:
+        plan, environment = read_plan(folder.run_json), read_node_env(os.environ)
+    except (OSError, ValueError, MissingEnvironmentError) as error:
+        raise SystemExit(f"muster: {error}") from error
+    return run_agent(Node(folder, plan, environment, own_argv("prepare", folder.path), program))
 
 
 def _train(folder: RunFolder, attempt: int) -> None:

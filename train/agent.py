@@ -18,15 +18,14 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from conf.files import write_atomically
-from conf.layout import Attempt, RunFolder
+from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason
-from conf.record import Device, Plan
 from conf.schema import Access
 from train.causes import TERMINATED
-from train.env import NodeEnv
 from train.last_words import print_failures
 from train.metrics import Journal
-from train.start import EXPORT, Program, Start, choose_start, make_entrypoint, preload, set_environment
+from train.node import Node, check_gpus, check_topology
+from train.start import EXPORT, Start, choose_start, make_entrypoint, preload, set_environment
 from train.watch import count_memory_kills, describe_failure, speak_for_the_silent, write_report
 
 if TYPE_CHECKING:
@@ -40,12 +39,6 @@ class Terminated(BaseException):
     """SIGTERM came."""
 
 
-class UnfitNodeError(Exception):
-    """The job is not what the plan was made for."""
-
-    cause = Cause.config
-
-
 @dataclass
 class Ending:
     """How it went on this node so far."""
@@ -54,27 +47,6 @@ class Ending:
     exits: list[RankExit] = field(default_factory=list)
     succeeded: bool = False
     failure: Failure | None = None
-
-
-@dataclass(frozen=True)
-class Node:
-    """This node's part in one attempt of a run."""
-
-    folder: RunFolder
-    plan: Plan
-    environment: NodeEnv
-    data_argv: list[str]
-    program: Program
-
-    @property
-    def attempt(self) -> Attempt:
-        return self.folder.attempt(self.environment.attempt)
-
-    @property
-    def hosts(self) -> list[str]:
-        """A name for every node, made up where the job script knows none."""
-        known = list(self.environment.hosts)
-        return known if len(known) == self.environment.nodes else [f"node{i}" for i in range(self.environment.nodes)]
 
 
 def run_agent(node: Node) -> bool:
@@ -112,7 +84,7 @@ def _follow(node: Node) -> Ending:
 
     ending = Ending()
     try:
-        _check_topology(node)
+        check_topology(node)
         _prepare_and_run(node, ending)
     except StopAskedError:
         print("muster: stop asked for before the ranks were started", flush=True)
@@ -136,7 +108,7 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
     with ExitStack() as stack:
         step = stack.enter_context(DataStep(node.data_argv, node.folder, node.attempt)) if environment.is_head else None
         preload(node.plan, node.program.modules)
-        _check_gpus(node.plan)
+        check_gpus(node.plan)
         start = choose_start(node.plan)
         ending.start = start.mode
         if step is not None:
@@ -177,29 +149,6 @@ def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: En
             ending.exits = agent.watch.exits(ending.succeeded)
         if not ending.succeeded:
             meeting.leave(succeeded=False)
-
-
-def _check_topology(node: Node) -> None:
-    world_size = node.environment.nodes * node.plan.topology.ranks_per_node
-    if world_size not in node.plan.layouts:
-        known = ", ".join(str(size) for size in sorted(node.plan.layouts))
-        raise UnfitNodeError(
-            f"{node.environment.nodes} nodes × {node.plan.topology.ranks_per_node} ranks are {world_size} ranks; "
-            f"the plan is for {known}"
-        )
-
-
-def _check_gpus(plan: Plan) -> None:
-    if plan.topology.device is not Device.gpu:
-        return
-    import torch
-
-    found = torch.cuda.device_count()
-    if found < plan.topology.ranks_per_node:
-        raise UnfitNodeError(
-            f"{socket.gethostname()} shows {found} GPUs to torch {torch.__version__}; "
-            f"the plan wants {plan.topology.ranks_per_node} ranks a node, one GPU each"
-        )
 
 
 def _say_started(node: Node, start: Start, port: int) -> None:

@@ -107,13 +107,12 @@ def run_data_step(folder: RunFolder, attempt: int | None) -> int:
 
     `attempt` is None where a person or a CPU job prepares before any attempt: then progress is printed alone.
     """
-    from conf.record import read_plan
-
     if attempt is not None:
         die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     journal = Journal(folder, attempt or 0, active=attempt is not None)
     try:
+        from conf.record import read_plan
         from train.data.prepare import prepare
 
         prepare(read_plan(folder.run_json), folder, _Report(journal))

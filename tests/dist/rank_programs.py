@@ -13,8 +13,9 @@ from pathlib import Path
 
 from conf.layout import RunFolder
 from conf.record import read_plan
-from train.agent import Node, run_agent
+from train.agent import run_agent
 from train.env import read_node_env
+from train.node import Node
 from train.process import Entry, leave_process, run_rank
 from train.start import TRAIN, Program
 

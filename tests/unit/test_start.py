@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.record import Batch, Device, Layout, Plan, Topology
+from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
 from conf.schema import RunConfig
 from train.start import choose_start, own_argv, set_environment
 
@@ -36,6 +36,14 @@ def test_verbs_from_a_checkout(tmp_path: Path) -> None:
     ended = subprocess.run(argv, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert f"No such file or directory: '{tmp_path / 'run.json'}'" in ended.stderr
+
+
+def test_an_agent_without_its_environment(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(encode_plan(make_plan()))
+    argv = own_argv("agent", tmp_path)
+    ended = subprocess.run(argv, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("muster: MUSTER_RUN is not set (the run folder); MUSTER_ATTEMPT is not set")
 
 
 def test_verbs_from_a_zip(tmp_path: Path) -> None:
