@@ -90,7 +90,7 @@ def stand(folder: RunFolder, jobs: Mapping[int, Job] | None) -> Standing:
         folder=folder,
         plan=plan,
         state=verdict.state,
-        reason=verdict.reason,
+        reason=verdict.reason or (view.text() if running and view.phase and not view.in_steps else ""),
         live=verdict.live,
         job=verdict.job,
         attempt=newest.number if newest else None,

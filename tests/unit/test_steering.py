@@ -149,7 +149,9 @@ def test_submissions_say_what_was_answered(folder: RunFolder) -> None:
 def test_stop_writes_the_word_once_and_leaves_the_agent_alone(
     folder: RunFolder, agent: subprocess.Popen[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert status(tmp_path, capsys)[0]["job"] == f"local:{agent.pid}"
+    append(folder.events, {"event": "phase", "phase": "prepare", "done": 3, "total": 9, "unit": "train"})
+    standing = status(tmp_path, capsys)[0]
+    assert (standing["job"], standing["reason"]) == (f"local:{agent.pid}", "preparing data 3/9 train")
     assert cli.main(["stop", "demo", "--run-root", str(tmp_path)]) == 0
     assert folder.stop.read_text() == "stopped\n"
     assert folder.stop.stat().st_mode & 0o777 == 0o600
