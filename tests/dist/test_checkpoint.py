@@ -39,16 +39,25 @@ def stories(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """Runs of six steps saved at steps 2, 4 and 5, each resumed in new ranks."""
     folders = [RunFolder(tmp_path_factory.mktemp(name)) for name in STAGE_IDS]
     calls = [(folder, model, stage, bf16) for folder, (stage, bf16) in zip(folders, STAGES, strict=True)]
-    undisturbed = launch_each(train_and_save, 2, calls)
-    resumed = launch_each(resume_and_train, 2, calls)
+    (undisturbed,) = launch_each(train_and_save_each, 2, [(calls,)])
+    (resumed,) = launch_each(resume_and_train_each, 2, [(calls,)])
     return {
-        name: (folder, list(zip(first, second, strict=True)))
-        for name, folder, first, second in zip(STAGE_IDS, folders, undisturbed, resumed, strict=True)
+        name: (folder, [(undisturbed[rank][case], resumed[rank][case]) for rank in range(2)])
+        for case, (name, folder) in enumerate(zip(STAGE_IDS, folders, strict=True))
     }
 
 
-def train_and_save(folder: RunFolder, model: Path, stage: int, bf16: bool) -> tuple[str, list[int], int]:
+def train_and_save_each(calls: list[tuple[RunFolder, Path, int, bool]]) -> list[tuple[str, list[int], int]]:
     world = join_world()
+    return [train_and_save(world, *call) for call in calls]
+
+
+def resume_and_train_each(calls: list[tuple[RunFolder, Path, int, bool]]) -> list[tuple[str, int, dict[str, Any]]]:
+    world = join_world()
+    return [resume_and_train(world, *call) for call in calls]
+
+
+def train_and_save(world: World, folder: RunFolder, model: Path, stage: int, bf16: bool) -> tuple[str, list[int], int]:
     engine = open_engine(model, stage, bf16)
     removed = []
     saved = 0
@@ -63,8 +72,9 @@ def train_and_save(folder: RunFolder, model: Path, stage: int, bf16: bool) -> tu
     return digest(engine), removed, saved
 
 
-def resume_and_train(folder: RunFolder, model: Path, stage: int, bf16: bool) -> tuple[str, int, dict[str, Any]]:
-    world = join_world()
+def resume_and_train(
+    world: World, folder: RunFolder, model: Path, stage: int, bf16: bool
+) -> tuple[str, int, dict[str, Any]]:
     found = checkpoint.newest_valid(folder, world, print)
     assert found is not None
     engine = open_engine(model, stage, bf16)

@@ -14,6 +14,7 @@ from conf.layout import RunFolder
 from tests.dist.harness import join_world, launch_each
 from tests.dist.small_models import open_engine, train_steps, write_model, write_tokenizer
 from train import checkpoint, proof
+from train.distributed import World
 from train.export import export
 from train.shards import deal, file_names, pieces
 
@@ -36,9 +37,13 @@ IDS = [
 ]
 
 
-def train_and_export(folder: RunFolder, model: Path, stage: int, bf16: bool, max_shard_bytes: int) -> Any:
-    """Two steps, then an export; returns the result, the engine's own logits, and how many bytes a file had at most."""
+def train_and_export_each(calls: list[tuple[RunFolder, Path, int, bool, int]]) -> list[Any]:
     world = join_world()
+    return [train_and_export(world, *call) for call in calls]
+
+
+def train_and_export(world: World, folder: RunFolder, model: Path, stage: int, bf16: bool, max_shard_bytes: int) -> Any:
+    """Two steps, then an export; returns the result, the engine's own logits, and how many bytes a file had at most."""
     engine = open_engine(model, stage, bf16)
     train_steps(engine, 0, 2)
     result = export(engine, world, folder, max_shard_bytes, "test-1a2b3c4d", 2)
@@ -54,8 +59,11 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[RunFold
         write_tokenizer(folder.model)
         model = write_model(folder.path / "start", name, tied)
         calls.append((folder, model, stage, bf16, max_bytes))
-    results = launch_each(train_and_export, 2, calls)
-    return {case: (call[0], ranks) for case, call, ranks in zip(IDS, calls, results, strict=True)}
+    (ranks,) = launch_each(train_and_export_each, 2, [(calls,)])
+    return {
+        case: (call[0], [results[i] for results in ranks])
+        for i, (case, call) in enumerate(zip(IDS, calls, strict=True))
+    }
 
 
 @pytest.mark.parametrize("case", IDS)
