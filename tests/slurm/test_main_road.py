@@ -140,10 +140,7 @@ def test_time_limit_saves_requeues_and_goes_on(person: Person, work: Path) -> No
     assert (folder.attempts / "0" / "decision").read_text().strip() == "requeue"
     saved = outcome(folder)
     assert saved["state"] == "time_limit"
-    wait_for(
-        lambda: person.run("squeue", "-h", "-j", str(job), "-o", "%T").stdout.strip() != "RUNNING", folder, "requeue"
-    )
-    person_root_start(job)
+    start_now(person, job, folder)
     wait_for_end(folder, "done")
     second = [line["step"] for line in metrics(folder) if line["attempt"] == 1 and "train/loss" in line]
     assert second[0] == int(str(saved["step"])) + 1
