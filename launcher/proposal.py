@@ -23,17 +23,6 @@ class Proposal:
     artifacts: Mapping[str, bytes]
 
 
-def propose(overrides: list[str], config_dir: str | None = None) -> Proposal:
-    """The proposal of a command line.
-
-    Raises:
-        ConfigurationError: with all problems.
-    """
-    from launcher.compose import compose
-
-    return propose_config(compose(overrides, config_dir))
-
-
 def propose_config(config: RunConfig, *, fetch: bool = True) -> Proposal:
     """The proposal of a composed configuration; without `fetch` no weights and no data of a hub are fetched.
 
