@@ -175,6 +175,11 @@ def _view(folder: RunFolder, plan: Plan, newest: Attempt | None) -> View:
     # In the order of the file: after a resume from an earlier checkpoint the newest attempt's step counts.
     for line in read_tail(folder.metrics):
         view.take_metrics(line)
+    view.total_steps = plan.config.train.max_steps or view.total_steps
+    if newest is not None and view.values.get("attempt") != newest.number:
+        # The pace and speed of an earlier attempt say nothing about this one.
+        view.pace.clear()
+        view.values.pop("perf/tokens_per_second", None)
     return view
 
 

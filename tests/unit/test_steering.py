@@ -161,6 +161,19 @@ def test_stop_writes_the_word_once_and_leaves_the_agent_alone(
     assert read_outcome(folder.outcome) is None
 
 
+def test_pace_and_total_of_an_earlier_attempt_do_not_count(
+    folder: RunFolder, agent: subprocess.Popen[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append(folder.events, {"event": "phase", "phase": "train", "total": 60, "attempt": 0})
+    speed = {"perf/tokens_per_second": 900.0}
+    append(folder.metrics, metrics(9, 3.0, **speed), metrics(10, 2.5, **speed))
+    before = status(tmp_path, capsys)[0]
+    assert (before["total_steps"], before["eta_s"], before["tokens_per_second"]) == (100, 90.0, 900.0)
+    begin(folder, 1, job=f"local:{agent.pid}", pid=agent.pid)
+    after = status(tmp_path, capsys)[0]
+    assert (after["state"], after["step"], after["eta_s"], after["tokens_per_second"]) == ("running", 10, None, None)
+
+
 def test_cancel_ends_the_agent_now_and_says_so(
     folder: RunFolder, agent: subprocess.Popen[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
