@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from conf.record import Batch
 from conf.schema import Packing, RunConfig
+from train.data import batches
 from train.data.batches import IGNORED, Loader, Step
 from train.data.documents import Documents, Writer
 from train.data.order import documents_of_step, epoch_order, steps_per_epoch, total_steps
@@ -170,11 +171,14 @@ def test_steps_go_on_where_they_were_left(documents: Documents, kind: Packing) -
 
 @pytest.mark.parametrize("kind", list(Packing))
 @pytest.mark.parametrize("world", [1, 3])
-def test_evaluation_sees_each_document_once(documents: Documents, kind: Packing, world: int) -> None:
+def test_evaluation_sees_each_document_once(
+    documents: Documents, kind: Packing, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "EVALUATION_WINDOW", 25)
     ranks = [list(loader.evaluation(3)) for loader in loaders(documents, kind, world)]
-    steps = [Step(1, 0, batches, 0, 0, 0, 0) for batches in ranks]
+    steps = [Step(1, 0, micro_batches, 0, 0, 0, 0) for micro_batches in ranks]
     assert sorted(token for step in steps for token in first_tokens(step)) == list(range(len(documents)))
-    assert len({len(batches) for batches in ranks}) == 1
+    assert len({len(micro_batches) for micro_batches in ranks}) == 1
 
 
 @pytest.mark.parametrize("kind", list(Packing))
@@ -187,6 +191,15 @@ def test_the_rehearsal_is_as_large_as_any_batch(
     longest = found[-1].longest()
     assert longest["input_ids"].numel() >= max(batch["input_ids"].numel() for batch in met)
     assert longest.keys() == met[0].keys()
+
+
+def test_the_rehearsal_is_large_enough_for_ranks_of_unequal_rows(documents: Documents) -> None:
+    long = documents.subset(np.flatnonzero(documents.lengths >= 27))
+    assert len(long) > 8
+    found = loaders(long, Packing.exact, world=3, batch=4, micro=4)
+    met = [micro for loader in found for step in loader.steps(1, 5) for micro in step.micro_batches]
+    assert max(len(micro["cu_seq_lens_q"]) for micro in met) == 3
+    assert found[0].longest()["input_ids"].numel() >= max(micro["input_ids"].numel() for micro in met)
 
 
 def test_labels_are_shifted_within_documents(documents: Documents) -> None:

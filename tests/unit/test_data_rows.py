@@ -194,6 +194,11 @@ def test_a_document_is_prompt_response_and_end(tokenizer: Any, whole: str) -> No
     assert made.decode(ids[mask]).lstrip() == "br" + made.eos_token
 
 
+def test_of_plain_text_all_but_the_first_token_is_a_target() -> None:
+    tokens = encode(byte_tokenizer(), {"text": "abc"})
+    assert tokens.mask.tolist() == [False, True, True, True] * 3
+
+
 def test_a_template_that_ends_turns_with_the_end_token_gets_no_second_one() -> None:
     tokenizer = train_tokenizer(["abc"], 260)
     complete_tokenizer(tokenizer, CHATML.replace("<|im_end|>", "<|end|>"))
