@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from train.data.batches import IGNORED
+from train.data.tensors import IGNORED, target_positions
 
 CHUNK = 2048
 """Positions whose logits are in fp32 at once: 2048 × 128,000 tokens of vocabulary are 1 GiB."""
@@ -22,24 +22,21 @@ def loss_sum(model: Callable[..., Any], micro_batch: Mapping[str, Any], trims_lo
     """Sum of the cross entropy over the micro batch's targets, fp32, without dimensions; 0 where there is none.
 
     Args:
-        model: called with everything in `micro_batch` but `labels`; returns an object with `logits`.
+        model: called with everything in `micro_batch` but `labels` and `target_positions`; returns an object with
+            `logits`.
         micro_batch: `labels` (B, T) are already shifted: the label at t belongs to the logits at t.
+            `target_positions`, where a loader has found them, saves waiting for the device.
         trims_logits: whether the model accepts `logits_to_keep` as a tensor of positions.
     """
     labels: Tensor = micro_batch["labels"]
-    inputs = {name: value for name, value in micro_batch.items() if name != "labels"}
+    inputs = {name: value for name, value in micro_batch.items() if name not in ("labels", "target_positions")}
     if trims_logits:
-        kept = inputs["logits_to_keep"] = target_positions(labels)
+        found = micro_batch.get("target_positions")
+        kept = inputs["logits_to_keep"] = target_positions(labels) if found is None else found
         labels = labels[:, kept]
     logits = model(**inputs).logits
     cross_entropy_sum = cast("Callable[[Tensor, Tensor], Tensor]", _CrossEntropySum.apply)
     return cross_entropy_sum(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
-
-
-def target_positions(labels: Tensor) -> Tensor:
-    """Positions (≥ 1 of them) at which some row of `labels` (B, T) has a target, int64, ascending."""
-    positions = (labels != IGNORED).any(dim=0).nonzero().flatten()
-    return positions if len(positions) else positions.new_zeros(1)
 
 
 class _CrossEntropySum(torch.autograd.Function):

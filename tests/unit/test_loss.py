@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from train.loss import CHUNK, loss_sum, target_positions
+from train.data.tensors import target_positions
+from train.loss import CHUNK, loss_sum
 
 VOCABULARY = 11
 

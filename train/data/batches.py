@@ -22,7 +22,7 @@ from conf.record import Batch
 from conf.schema import Packing, RunConfig
 from train.data import order, packing
 from train.data.documents import Document, Documents, LongArray
-from train.data.tensors import IGNORED, MicroBatch, packed_batch, padded_batch
+from train.data.tensors import IGNORED, MicroBatch, packed_batch, padded_batch, target_positions
 
 __all__ = ["IGNORED", "Loader", "MicroBatch", "Step"]
 
@@ -200,6 +200,8 @@ class Loader:
 
     def _tensors(self, documents: list[Document]) -> MicroBatch:
         batch = (packed_batch if self._packed else padded_batch)(documents, self._pad_id)
+        # Found here and not on the device, where finding them would wait for it.
+        batch["target_positions"] = target_positions(batch["labels"])
         if self._device.type != "cuda":
             return batch
         return {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}

@@ -1,7 +1,8 @@
 """Documents as the tensors of a micro batch.
 
 A micro batch is a dictionary; everything in it but `labels` goes to the model as keyword arguments. `labels` are
-already shifted: the label at t is the token at t+1, and -100 where that is no target or t is a document's last token.
+already shifted: the label at t is the token at t+1, and -100 where that is no target or t is a document's last token. A
+`Loader` adds `target_positions`, which are for the loss and not for the model either.
 
 packed  input_ids, labels, position_ids (1, T); attention_mask (1, 1, 1, 1), all true; cu_seq_lens_q, cu_seq_lens_k
         (documents + 1,) int32; max_length_q, max_length_k int
@@ -23,6 +24,12 @@ IGNORED = -100
 """Label of a position that is no target, as torch's cross entropy spells it."""
 
 MicroBatch = dict[str, Any]
+
+
+def target_positions(labels: torch.Tensor) -> torch.Tensor:
+    """Positions (≥ 1 of them) at which some row of `labels` (B, T) has a target, int64, ascending."""
+    positions = (labels != IGNORED).any(dim=0).nonzero().flatten()
+    return positions if len(positions) else positions.new_zeros(1)
 
 
 def shifted_labels(document: Document) -> LongArray:
