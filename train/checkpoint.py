@@ -22,15 +22,8 @@ from conf.outcome import Cause
 from train import random_state
 from train.distributed import World, attempted
 from train.engine import Engine
-from train.manifest import (
-    BadCheckpointError,
-    Manifest,
-    entries,
-    read_manifest,
-    verify_part,
-    verify_sizes,
-    write_manifest,
-)
+from train.manifest import Manifest, entries, write_manifest
+from train.stock import checked_manifest, list_checkpoints, quarantine, verified
 from train.storage import WrittenFile, flush_folder
 
 STATES = "states"
@@ -110,15 +103,15 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
     Raises:
         CheckpointError: there were checkpoints and none verifies, or the newest is of another world size.
     """
-    steps, quarantined = world.said_by_first(_list_checkpoints(folder) if world.first else ([], 0))
+    steps, quarantined = world.said_by_first(list_checkpoints(folder) if world.first else ([], 0))
     for step in steps:
         path = folder.checkpoint(step)
-        manifest, reason = _verified(path, world)
+        manifest, reason = verified(path, world)
         if manifest is not None:
             _require_same_world_size(manifest, world.size)
             return CheckpointInfo(step, path, manifest)
         if world.first:
-            kept_as = _quarantine(path)
+            kept_as = quarantine(path)
             report(f"checkpoint of step {step} is not used: {reason}; kept as {kept_as.name}")
     if steps or quarantined:
         raise CheckpointError(
@@ -135,9 +128,9 @@ def at_step(folder: RunFolder, world: World, step: int) -> CheckpointInfo:
         CheckpointError: there is none, it does not verify, or it is of another world size.
     """
     path = folder.checkpoint(step)
-    manifest, reason = _verified(path, world)
+    manifest, reason = verified(path, world)
     if manifest is None:
-        steps, _ = world.said_by_first(_list_checkpoints(folder) if world.first else ([], 0))
+        steps, _ = world.said_by_first(list_checkpoints(folder) if world.first else ([], 0))
         known = ", ".join(str(other) for other in steps) or "none"
         raise CheckpointError(f"the checkpoint of step {step} cannot be used: {reason}; steps with one: {known}")
     _require_same_world_size(manifest, world.size)
@@ -160,8 +153,8 @@ def prune(folder: RunFolder, world: World, keep: int) -> list[int]:
     """
     if not world.first:
         return []
-    steps, _ = _list_checkpoints(folder)
-    whole = next((step for step in steps if _checked_manifest(folder.checkpoint(step))[0] is not None), None)
+    steps, _ = list_checkpoints(folder)
+    whole = next((step for step in steps if checked_manifest(folder.checkpoint(step))[0] is not None), None)
     removed = [step for step in steps[max(keep, 1) :] if step != whole]
     for step in removed:
         with contextlib.suppress(OSError):
@@ -212,60 +205,9 @@ def _put_in_place(partial: Path, target: Path, manifest: Manifest) -> None:
     flush_folder(target.parent)
 
 
-def _list_checkpoints(folder: RunFolder) -> tuple[list[int], int]:
-    """Steps that have a folder, newest first, and how many folders are quarantined; removes interrupted saves."""
-    if not folder.checkpoints.is_dir():
-        return [], 0
-    steps = []
-    quarantined = 0
-    for path in folder.checkpoints.iterdir():
-        if path.name.startswith(".step-"):
-            shutil.rmtree(path, ignore_errors=True)
-        elif ".bad" in path.name:
-            quarantined += 1
-        elif path.name.startswith("step-") and path.name[5:].isdigit():
-            steps.append(int(path.name[5:]))
-    return sorted(steps, reverse=True), quarantined
-
-
-def _checked_manifest(path: Path) -> tuple[Manifest | None, str | None]:
-    """The manifest, if every file it names is there with its length; else why not."""
-    try:
-        manifest = read_manifest(path)
-        verify_sizes(path, manifest)
-    except BadCheckpointError as error:
-        return None, str(error)
-    return manifest, None
-
-
-def _verified(path: Path, world: World) -> tuple[Manifest | None, str]:
-    """A checkpoint's manifest if all ranks together find that its files agree with it, else why not; a collective."""
-    manifest, reason = world.said_by_first(_checked_manifest(path) if world.first else (None, None))
-    if manifest is not None:
-        reason = next(filter(None, world.gather(_own_part_reason(path, manifest, world))), None)
-    return (manifest, "") if reason is None else (None, reason)
-
-
-def _own_part_reason(path: Path, manifest: Manifest, world: World) -> str | None:
-    try:
-        verify_part(path, manifest, world.rank, world.size)
-    except BadCheckpointError as error:
-        return str(error)
-    return None
-
-
 def _require_same_world_size(manifest: Manifest, world_size: int) -> None:
     if manifest.world_size != world_size:
         raise CheckpointError(
             f"the checkpoint of step {manifest.step} was written by {manifest.world_size} ranks and this attempt has "
             f"{world_size}; it is not yet converted between world sizes: start {manifest.world_size} ranks"
         )
-
-
-def _quarantine(path: Path) -> Path:
-    """Rename a checkpoint that does not verify, so that it is never tried again, and keep it for a look."""
-    for number in range(1, 1000):
-        name = path.with_name(f"{path.name}.bad" if number == 1 else f"{path.name}.bad{number}")
-        if not name.exists():
-            return path.rename(name)
-    raise CheckpointError(f"there are too many quarantined copies of {path}")
