@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from conf.files import write_atomically
 from conf.layout import RunFolder
-from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason
+from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason, read_stop
 from conf.schema import Access
 from train.causes import TERMINATED
 from train.last_words import print_failures
@@ -53,7 +53,7 @@ def run_agent(node: Node) -> bool:
     """Do this node's part; whether it ended well (or stopped before its ranks were started)."""
     os.umask(0o077 if node.plan.config.access is Access.private else 0o027)
     set_environment(os.environ, node.plan, node.environment.scratch)
-    _handle_signals(node.folder)
+    _handle_signals(node)
     started = time.time()
     if node.environment.is_head and node.program.purpose == EXPORT:
         Journal(node.folder, node.environment.attempt).event("export_started")
@@ -128,7 +128,7 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
 
 
 def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: Ending) -> None:
-    from train.elastic import TerminatedRanksError, make_agent, run_to_end
+    from train.elastic import make_agent, run_to_end
 
     node.attempt.logs.mkdir(parents=True, exist_ok=True)
     entrypoint = make_entrypoint(start, node.program, node.folder, node.environment.attempt)
@@ -142,8 +142,6 @@ def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: En
     )
     try:
         ending.succeeded = run_to_end(agent)
-    except TerminatedRanksError as error:
-        raise Terminated from error
     finally:
         if agent.watch is not None:
             ending.exits = agent.watch.exits(ending.succeeded)
@@ -165,20 +163,35 @@ def _say_started(node: Node, start: Start, port: int) -> None:
     print(f"muster: {start.mode} ({start.reason}); {', '.join(node.hosts)} meet at port {port}", flush=True)
 
 
-def _handle_signals(folder: RunFolder) -> None:
-    """SIGTERM ends all at once. Ctrl-C on a `bash job.sh` by hand writes STOP, a second one ends all at once."""
+def _handle_signals(node: Node) -> None:
+    """SIGTERM ends all at once; in a scheduler's job the first one asks to save, since that is how preemption begins.
+
+    Slurm tells the steps before the batch script. A person's cancel writes STOP first and is not delayed by this. Ctrl-C
+    on a `bash job.sh` by hand writes STOP too, a second one ends all at once.
+    """
+    warned = node.environment.is_local
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
+        nonlocal warned
+        if warned or read_stop(node.folder.stop) is StopReason.cancelled:
+            raise Terminated
+        warned = True
+        if node.environment.is_head:
+            ask_to_stop(node.folder, StopReason.preempted)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if folder.stop.exists():
-            terminate(number, frame)
-        word = f"{StopReason.stopped.value}\n".encode()
-        write_atomically(folder.stop, word, folder.path.stat().st_mode & 0o666)
+        if node.folder.stop.exists():
+            raise Terminated
+        ask_to_stop(node.folder, StopReason.stopped)
 
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, interrupt)
+
+
+def ask_to_stop(folder: RunFolder, reason: StopReason) -> None:
+    """Write STOP, unless it is there: the first word stays."""
+    if not folder.stop.exists():
+        write_atomically(folder.stop, f"{reason.value}\n".encode(), folder.path.stat().st_mode & 0o666)
 
 
 def _terminated(node: Node) -> Failure:

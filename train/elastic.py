@@ -15,7 +15,7 @@ from typing import Any
 
 from torch.distributed.elastic.agent.server.api import WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs
 
 from train.meeting import Meeting
 from train.watch import GRACE_S, Watch
@@ -53,7 +53,9 @@ class RankAgent(LocalElasticAgent):
         self.watch: Watch | None = None
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, int]:
+        answer = signal.getsignal(signal.SIGTERM)  # the node agent's own, which torchelastic replaces
         pids: dict[int, int] = super()._start_workers(worker_group)
+        signal.signal(signal.SIGTERM, answer)
         self.watch = Watch(pids, worker_group.workers[0].global_rank)
         return pids
 
@@ -99,18 +101,11 @@ def make_agent(
     return RankAgent(spec, OwnLogs(scratch), meeting, "spawn" if isinstance(entrypoint, list) else "fork")
 
 
-class TerminatedRanksError(Exception):
-    """SIGTERM came while the ranks ran; they are down."""
-
-
 def run_to_end(agent: RankAgent) -> bool:
     """Start the ranks and wait for them: whether all ended well.
 
     Raises:
-        TerminatedRanksError: SIGTERM came; the ranks are down.
         NodeLostError: another node failed; the ranks are down.
+        BaseException: what the handler of SIGTERM raised; the ranks are down.
     """
-    try:
-        return not agent.run().is_failed()
-    except SignalException as error:
-        raise TerminatedRanksError(str(error)) from error
+    return not agent.run().is_failed()
