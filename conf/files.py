@@ -23,7 +23,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(beside, path)
+        beside.rename(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()

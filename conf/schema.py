@@ -172,7 +172,8 @@ class ModelConfig:
         512, "Vocabulary size, in tokens, of a tokenizer trained on the data (`tokenizer_name_or_path=train`)."
     )
     init: ModelInit = key(
-        ModelInit.pretrained, "`pretrained` loads weights; `random` draws them from `shape` or the folder's config.json."
+        ModelInit.pretrained,
+        "`pretrained` loads weights; `random` draws them from `shape` or the folder's config.json.",
     )
     shape: dict[str, Any] = key(
         {},
@@ -194,8 +195,14 @@ class ModelConfig:
 class DataConfig:
     """What the model is trained on. JSON, JSON lines, CSV or Parquet files, or a hub data set."""
 
-    train_file: Optional[str] = key(None, "Training data: .json, .jsonl, .csv or .parquet, `.gz` too. One of this and `dataset_name`.")
-    validation_file: Optional[str] = key(None, "Validation data. Null: held out of the training data by `validation_size`.")
+    train_file: Optional[str] = key(
+        None,
+        "Training data: .json, .jsonl, .csv or .parquet, `.gz` too. One of this and `dataset_name`.",
+    )
+    validation_file: Optional[str] = key(
+        None,
+        "Validation data. Null: held out of the training data by `validation_size`.",
+    )
     test_file: Optional[str] = key(None, "Test data, evaluated once at the end.")
     dataset_name: Optional[str] = key(None, "Hub data set, fetched once at submit; the nodes stay offline.")
     dataset_config_name: Optional[str] = key(None, "Configuration of the hub data set, where it has several.")
@@ -211,7 +218,10 @@ class DataConfig:
         {}, "Other column names by role: `data.columns.prompt=question data.columns.response=answer`."
     )
     max_length: int = key(1024, "Longest document, in tokens. Longer ones: see `on_long`. Memory grows with it.")
-    on_long: LongRows = key(LongRows.truncate, "A document over `max_length` is cut, dropped or an error; the number is said.")
+    on_long: LongRows = key(
+        LongRows.truncate,
+        "A document over `max_length` is cut, dropped or an error; the number is said.",
+    )
     packing: Packing = key(
         Packing.exact,
         "`exact` lays the documents of one global batch end to end: the same loss curve, no padding. `dense` packs "
@@ -221,15 +231,20 @@ class DataConfig:
         True, "Loss on responses and assistant turns only. False: on every token. Plain text always has it everywhere."
     )
     chat_template: Optional[str] = key(
-        None, "Jinja chat template, or a file with one; replaces the tokenizer's own. Needed for `messages` without one."
+        None,
+        "Jinja chat template, or a file with one; replaces the tokenizer's own. Needed for `messages` without one.",
     )
     prompt_template: Optional[str] = key(
         None, "Text put around a prompt without a chat template: `{prompt}` stands for it, e.g. `Q: {prompt}\\nA:`."
     )
-    max_bad_rows: int = key(0, "Broken rows (bad JSON, missing column, wrong type) tolerated, each reported; one more is an error.")
+    max_bad_rows: int = key(
+        0,
+        "Broken rows (bad JSON, missing column, wrong type) tolerated, each reported; one more is an error.",
+    )
     prepare: PrepareWhere = key(
         PrepareWhere.auto,
-        "Where tokenisation runs: `inline` before the ranks meet, `job` as a CPU job before the GPU job, `auto` by size.",
+        "Where tokenisation runs: `inline` before the ranks meet, `job` as a CPU job before the GPU job, `auto` "
+        "by size.",
     )
     prepare_workers: int = key(0, "Processes that tokenise; 0 takes the cores of the node.")
     cache_dir: Optional[str] = key(
@@ -256,14 +271,24 @@ class ParallelConfig:
     """How DeepSpeed ZeRO shards the model states. `parallel=zero0 … zero3_hpz`."""
 
     zero_stage: int = key(
-        3, "0 replicates everything; 1 shards optimizer states, 2 also gradients, 3 also weights. Lowest that fits is fastest."
+        3,
+        "0 replicates everything; 1 shards optimizer states, 2 also gradients, 3 also weights. Lowest that fits "
+        "is fastest.",
     )
-    offload_optimizer: Offload = key(Offload.none, "`cpu` keeps optimizer states in host memory: less GPU memory, slower steps.")
+    offload_optimizer: Offload = key(
+        Offload.none,
+        "`cpu` keeps optimizer states in host memory: less GPU memory, slower steps.",
+    )
     offload_param: Offload = key(Offload.none, "`cpu` keeps weights in host memory as well; stage 3 only.")
     hpz_partition_size: int = key(
-        1, "Ranks that keep a second copy of the weights between them (ZeRO++ hpZ), so that gathers stay in a node. 1: off; 0: ranks per node."
+        1,
+        "Ranks that keep a second copy of the weights between them (ZeRO++ hpZ), so that gathers stay in a node. "
+        "1: off; 0: ranks per node.",
     )
-    deepspeed: dict[str, Any] = key({}, "Raw DeepSpeed keys, merged over what Muster wrote; the plan shows the difference.")
+    deepspeed: dict[str, Any] = key(
+        {},
+        "Raw DeepSpeed keys, merged over what Muster wrote; the plan shows the difference.",
+    )
 
 
 @dataclass
@@ -292,20 +317,44 @@ class ScheduleConfig:
 class TrainConfig:
     """Length, batch, precision and rhythm of the training."""
 
-    global_batch_size: int = key(16, "Documents in one optimizer step, over all ranks. Micro batch and accumulation follow from it.")
-    per_device_train_batch_size: Optional[int] = key(
-        None, "Micro batch: documents (packed: rows of `max_length` tokens) a rank computes at a time. Null: chosen. Changes memory and speed, never the loss."
+    global_batch_size: int = key(
+        16,
+        "Documents in one optimizer step, over all ranks. Micro batch and accumulation follow from it.",
     )
-    gradient_accumulation_steps: Optional[int] = key(None, "Micro batches a step. Null: follows from the batch equation; given, it must agree.")
+    per_device_train_batch_size: Optional[int] = key(
+        None,
+        "Micro batch: documents (packed: rows of `max_length` tokens) a rank computes at a time. Null: chosen. "
+        "Changes memory and speed, never the loss.",
+    )
+    gradient_accumulation_steps: Optional[int] = key(
+        None,
+        "Micro batches a step. Null: follows from the batch equation; given, it must agree.",
+    )
     max_steps: Optional[int] = key(None, "Optimizer steps; wins over `num_train_epochs`.")
     num_train_epochs: float = key(1.0, "Passes over the training data, where `max_steps` is null.")
-    precision: Precision = key(Precision.bf16, "`bf16` with fp32 master weights, `fp32`, or `fp16` with loss scaling (GPUs only).")
+    precision: Precision = key(
+        Precision.bf16,
+        "`bf16` with fp32 master weights, `fp32`, or `fp16` with loss scaling (GPUs only).",
+    )
     seed: int = key(42, "Order of the data, dropout and random weights.")
-    deterministic: bool = key(False, "Deterministic GPU kernels: resume bit for bit, somewhat slower. CPUs are always exact.")
-    gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, about a quarter more time.")
-    rehearsal: bool = key(True, "Run forward and backward on the longest batch before the first step, so that memory fails at once or not at all.")
+    deterministic: bool = key(
+        False,
+        "Deterministic GPU kernels: resume bit for bit, somewhat slower. CPUs are always exact.",
+    )
+    gradient_checkpointing: bool = key(
+        False,
+        "Recompute activations in the backward pass: less memory, about a quarter more time.",
+    )
+    rehearsal: bool = key(
+        True,
+        "Run forward and backward on the longest batch before the first step, so that memory fails at once or not"
+        " at all.",
+    )
     logging_steps: int = key(1, "Steps between lines of metrics.jsonl; the GPU is only waited for then.")
-    eval_strategy: EvalStrategy = key(EvalStrategy.steps, "`no`, every `eval_steps` or every `epoch`. The end is always evaluated where there is validation data.")
+    eval_strategy: EvalStrategy = key(
+        EvalStrategy.steps,
+        "`no`, every `eval_steps` or every `epoch`. The end is always evaluated where there is validation data.",
+    )
     eval_steps: int = key(100, "Steps between evaluations with `eval_strategy=steps`.")
     per_device_eval_batch_size: Optional[int] = key(None, "Documents a rank evaluates at a time. Null: as in training.")
     eval_samples: int = key(0, "Validation prompts answered by the exported model at the end, kept in the run folder.")
@@ -318,7 +367,9 @@ class CheckpointConfig:
     save_steps: int = key(500, "Steps between checkpoints; 0: only at the end or at a stop.")
     save_total_limit: int = key(2, "Checkpoints kept; the newest that verifies is never deleted.")
     export: ExportWhen = key(
-        ExportWhen.auto, "Hugging Face model: at the `end` of the run, as a `job` after it, `never`; `auto`: at the end up to 4 billion parameters."
+        ExportWhen.auto,
+        "Hugging Face model: at the `end` of the run, as a `job` after it, `never`; `auto`: at the end up to 4 "
+        "billion parameters.",
     )
     max_shard_size_gb: float = key(5.0, "Largest safetensors file of an export, in 10^9 bytes.")
 
@@ -328,7 +379,10 @@ class TrackingConfig:
     """Weights & Biases. `tracking=wandb|none`. The API key comes from the environment or ~/.netrc, never from here."""
 
     name: Tracker = key(Tracker.wandb, "`wandb` or `none`. metrics.jsonl is written in any case.")
-    mode: TrackingMode = key(TrackingMode.offline, "`online`, or `offline` into the run folder (`muster push` or `wandb sync` later).")
+    mode: TrackingMode = key(
+        TrackingMode.offline,
+        "`online`, or `offline` into the run folder (`muster push` or `wandb sync` later).",
+    )
     project: str = key("muster", "W&B project.")
     entity: Optional[str] = key(None, "W&B team or user. Null: your default.")
     tags: list[str] = key([], "W&B tags.")
@@ -338,7 +392,10 @@ class TrackingConfig:
 class ContainerConfig:
     """An image in which the ranks run."""
 
-    runtime: ContainerRuntime = key(ContainerRuntime.none, "`pyxis` (srun --container-image) or `apptainer` (apptainer exec).")
+    runtime: ContainerRuntime = key(
+        ContainerRuntime.none,
+        "`pyxis` (srun --container-image) or `apptainer` (apptainer exec).",
+    )
     image: str = key("", "Image file or reference; a squashfs or .sif file starts fastest.")
     mounts: list[str] = key([], "`source:target[:flags]`; the run folder, caches and data are mounted by Muster.")
     env: list[str] = key([], "Names of variables that win over the image's own (pyxis --container-env).")
@@ -348,7 +405,10 @@ class ContainerConfig:
 class NetworkConfig:
     """Which network the ranks use. Nothing is set where nothing is given."""
 
-    interface: Optional[str] = key(None, "Interface of sockets, e.g. `ib0` → GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME.")
+    interface: Optional[str] = key(
+        None,
+        "Interface of sockets, e.g. `ib0` → GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME.",
+    )
     host_suffix: str = key("", "Appended to the head node's name for MASTER_ADDR, e.g. `-ib`.")
     ib_hcas: list[str] = key([], "InfiniBand adapters, e.g. [mlx5_0, mlx5_1] → NCCL_IB_HCA.")
 
@@ -365,27 +425,56 @@ class ClusterConfig:
     account: Optional[str] = key(None, "sbatch --account.")
     partition: Optional[str] = key(None, "sbatch --partition.")
     qos: Optional[str] = key(None, "sbatch --qos.")
-    time: Optional[str] = key(None, "sbatch --time, in quotes: '12:30:00', '2-00:00:00'. The run goes on in a new job if it is not done by then.")
-    cpus_per_task: Optional[int] = key(None, "Cores of a node for all its ranks (one Slurm task a node). Null: the site's default.")
+    time: Optional[str] = key(
+        None,
+        "sbatch --time, in quotes: '12:30:00', '2-00:00:00'. The run goes on in a new job if it is not done by then.",
+    )
+    cpus_per_task: Optional[int] = key(
+        None,
+        "Cores of a node for all its ranks (one Slurm task a node). Null: the site's default.",
+    )
     mem: Optional[str] = key(None, "sbatch --mem, host memory of a node: 900G; '0' is all of it.")
     constraint: Optional[str] = key(None, "sbatch --constraint.")
     nodelist: Optional[str] = key(None, "sbatch --nodelist.")
     exclude: Optional[str] = key(None, "sbatch --exclude.")
     reservation: Optional[str] = key(None, "sbatch --reservation.")
     exclusive: bool = key(False, "sbatch --exclusive: nobody else on the nodes.")
-    sbatch: dict[str, Any] = key({}, "Any further sbatch option by its long name: {mail-type: END, switches: '1@12:00:00'}; true stands for a flag without value.")
-    signal_lead_s: int = key(300, "Seconds before the time limit at which the run saves and goes back into the queue (sbatch --signal).")
+    sbatch: dict[str, Any] = key(
+        {},
+        "Any further sbatch option by its long name: {mail-type: END, switches: '1@12:00:00'}; true stands for a "
+        "flag without value.",
+    )
+    signal_lead_s: int = key(
+        300,
+        "Seconds before the time limit at which the run saves and goes back into the queue (sbatch --signal).",
+    )
     requeue: bool = key(True, "Go on in the queue after time limit, preemption or a node failure.")
-    python: Optional[str] = key(None, "Python of the ranks' environment: a venv's bin/python, or its name after `modules`, `setup` or in the container. Null: the one Muster runs with.")
+    python: Optional[str] = key(
+        None,
+        "Python of the ranks' environment: a venv's bin/python, or its name after `modules`, `setup` or in the "
+        "container. Null: the one Muster runs with.",
+    )
     modules: list[str] = key([], "`module load` lines before the launch.")
-    setup: list[str] = key([], "Shell lines before the launch, in every node's step. They are code: only from people you trust.")
+    setup: list[str] = key(
+        [],
+        "Shell lines before the launch, in every node's step. They are code: only from people you trust.",
+    )
     container: ContainerConfig = key(ContainerConfig, "Image in which the ranks run.")
     network: NetworkConfig = key(NetworkConfig, "Which network the ranks use.")
-    env: dict[str, str] = key({}, "Environment of the ranks: NCCL and other settings. Never secrets: scripts can be read by others.")
-    pass_env: list[str] = key([], "Names of further variables that pass from the submitting shell through the scrubbed environment.")
+    env: dict[str, str] = key(
+        {},
+        "Environment of the ranks: NCCL and other settings. Never secrets: scripts can be read by others.",
+    )
+    pass_env: list[str] = key(
+        [],
+        "Names of further variables that pass from the submitting shell through the scrubbed environment.",
+    )
     start: Start = key(Start.auto, "`fork` imports once a node, `exec` once a rank; `auto`: exec with GPUs, else fork.")
     scratch: str = key("/tmp", "Node-local folder for temporary, compile and kernel caches.")
-    slurm_conf: Optional[str] = key(None, "SLURM_CONF for Slurm's commands; `devcluster` stands for the Slurm of `muster devcluster up`.")
+    slurm_conf: Optional[str] = key(
+        None,
+        "SLURM_CONF for Slurm's commands; `devcluster` stands for the Slurm of `muster devcluster up`.",
+    )
 
 
 @dataclass
@@ -393,7 +482,9 @@ class RunConfig:
     """A whole run."""
 
     name: Optional[str] = key(
-        None, "What you call the run; its id is the name and 8 hex digits of its content. Null: made of model, task and method."
+        None,
+        "What you call the run; its id is the name and 8 hex digits of its content. Null: made of model, task and"
+        " method.",
     )
     run_root: str = key("./runs", "Folder in which run folders are made; shared by all nodes.")
     access: Access = key(Access.private, "`private`: only you read the run folder; `group`: your group too.")

@@ -17,10 +17,12 @@ def main() -> None:
     name, command = sys.argv[1], sys.argv[2:]
     env = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    console = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"), force_terminal=True)
-    console.print(Text.from_ansi(f"$ {' '.join(Path(command[0]).name if n == 0 else w for n, w in enumerate(command))}"))
-    console.print(Text.from_ansi(done.stdout))
-    console.save_svg(str(Path(__file__).parent / f"{name}.svg"), title="muster")
+    words = [Path(command[0]).name, *command[1:]]
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
+        console.print(Text.from_ansi(f"$ {' '.join(words)}"))
+        console.print(Text.from_ansi(done.stdout))
+        console.save_svg(str(Path(__file__).parent / f"{name}.svg"), title="muster")
 
 
 if __name__ == "__main__":

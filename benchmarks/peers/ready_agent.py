@@ -10,10 +10,11 @@ from pathlib import Path
 from benchmarks.peers.ready import MODULES, meet
 from conf.layout import RunFolder
 from conf.record import read_plan
-from train.agent import Node, run_agent
+from train.agent import run_agent
 from train.env import read_node_env
+from train.node import Node
 from train.process import leave_process, run_rank
-from train.start import Program
+from train.start import TRAIN, Program
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
         run_rank(entry, folder, environment.attempt, agent_pid=os.getppid())
         leave_process(0)
     argv = [sys.executable, "-m", "benchmarks.peers.ready_agent", "rank", run, file]
-    program = Program(entry=entry, argv=argv, modules=MODULES)
+    program = Program(purpose=TRAIN, entry=entry, argv=argv, modules=MODULES)
     node = Node(folder, read_plan(folder.run_json), environment, [sys.executable, "-c", ""], program)
     return 0 if run_agent(node) else 1
 
