@@ -15,7 +15,7 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.outcome import Cause, State
-from conf.schema import Offload, RunConfig
+from conf.schema import Offload, RunConfig, Scheduler
 from tests.dist.harness import join_world, launch_each
 from tests.dist.runs import configuration, events, metrics, outcome, train_runs, write_documents, write_run
 from tests.dist.small_models import write_model
@@ -169,6 +169,8 @@ def test_all_ranks_stop_at_one_step_and_go_on_bit_equal(data: Data, tmp_path: Pa
     config = settings(2, "fp32")
     config.train.max_steps = 400
     config.checkpoint.save_steps = 0
+    # So that a run that is shortened below has the same learning rates.
+    config.schedule.lr_scheduler_type = Scheduler.constant
     run = write_run(tmp_path / "stopped", config, *data)
     (endings,) = launch_each(train_and_stop, RANKS, [(run, 3)])
     step = endings[0].step
@@ -185,8 +187,10 @@ def test_all_ranks_stop_at_one_step_and_go_on_bit_equal(data: Data, tmp_path: Pa
     for each in (further, unbroken):
         shorten(each, step + 3)
     launch_each(train_runs, RANKS, [([further, unbroken], 1)])
-    # The schedule is of another length than that of the stopped run, so only what follows from it is compared.
+    undisturbed = losses(unbroken, 1)
+    assert losses(run, 0) | losses(further, 1) == undisturbed
     assert sorted(losses(further, 1)) == [step + 1, step + 2, step + 3]
+    assert_equal_bits(further, unbroken, step + 3)
     assert outcome(further).state is State.done
 
 
