@@ -38,7 +38,7 @@ bench: $(VENV)/.ready  ## every benchmark this machine can run
 	$(BIN)/python -m benchmarks
 
 reference: $(VENV)/.ready  ## docs/reference.md from the schema
-	$(BIN)/python -m launcher.reference
+	$(BIN)/python -m launcher.compose.reference > docs/reference.md
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -63,7 +63,7 @@ def _dispatch(words: list[str]) -> int:
         print(f"muster {version()}")
         return 0
     if verb in ("-sc", "--shell-completion"):
-        from launcher.hydra_main import hydra_flags
+        from launcher.compose.hydra_main import hydra_flags
 
         return hydra_flags(words)
     if verb not in VERBS:

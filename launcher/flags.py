@@ -1,4 +1,4 @@
-"""Flags of the verbs: argparse, with Hydra's overrides and flags left over for `launcher.compose`."""
+"""Flags of the verbs: argparse, with Hydra's overrides and flags left over for `launcher.compose.compose`."""
 
 from __future__ import annotations
 

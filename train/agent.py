@@ -166,7 +166,7 @@ def _say_started(node: Node, start: Start, port: int) -> None:
 def _handle_signals(node: Node) -> None:
     """SIGTERM ends all at once; in a scheduler's job the first one asks to save, since that is how preemption begins.
 
-    Slurm tells the steps before the batch script. A person's cancel writes STOP first and is not delayed by this. Ctrl-C
+    Slurm tells the steps before the batch script. A person's cancel writes STOP first and is not delayed. Ctrl-C
     on a `bash job.sh` by hand writes STOP too, a second one ends all at once.
     """
     warned = node.environment.is_local

@@ -57,7 +57,7 @@ class MusterSearchPath(SearchPathPlugin):
     """Puts the site's, the person's and the given folder before Muster's own, the last one first."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        layers = sys.modules.get("launcher.layers")
+        layers = sys.modules.get("launcher.compose.layers")
         before = "main"
         for name, folder in getattr(layers, "active_folders", list)():
             search_path.prepend(name, f"file://{folder}", SearchPathQuery(provider=before))

@@ -11,14 +11,14 @@ muster cancel 1234        # a Slurm job id
 
 def run(argv: list[str]) -> int:
     """End a run at once."""
-    from launcher import target
     from launcher.flags import Parser
+    from launcher.runs import target
 
     parser = Parser("cancel", HELP, EXAMPLES)
     parser.add_argument("run", metavar="RUN", nargs="+", help="a name, an id, a folder or a Slurm job id")
     target.add_run_root(parser)
     flags = parser.parse_args(argv)
-    from launcher.ask import cancel
+    from launcher.send.ask import cancel
 
     for argument in flags.run:
         print(cancel(target.find(argument, flags.run_root)))

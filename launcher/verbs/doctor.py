@@ -15,10 +15,10 @@ muster doctor --json
 
 def run(argv: list[str]) -> int:
     """Look around; exit code 0 also where something is missing, since not everybody needs all of it."""
-    from launcher.examination import examine
     from launcher.flags import Parser
-    from launcher.show import Page
-    from launcher.target import DEFAULT_ROOT
+    from launcher.runs.target import DEFAULT_ROOT
+    from launcher.show.doctor import examine
+    from launcher.show.show import Page
 
     parser = Parser("doctor", HELP, EXAMPLES)
     parser.add_argument("--python", metavar="FILE", default=sys.executable, help="Python of the ranks (cluster.python)")

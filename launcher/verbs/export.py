@@ -16,11 +16,11 @@ muster export demo --step 100
 
 def run(argv: list[str]) -> int:
     """Start the ranks of a run again, load a checkpoint and export it."""
-    from launcher import target
     from launcher.flags import Parser
-    from launcher.foreground import refuse_live
-    from launcher.scheduler import live_jobs
-    from launcher.standing import stand
+    from launcher.runs import target
+    from launcher.runs.standing import stand
+    from launcher.send.foreground import refuse_live
+    from launcher.send.scheduler import live_jobs
 
     parser = Parser("export", HELP, EXAMPLES)
     parser.add_argument("run", metavar="RUN", help="a name, an id, a folder or a Slurm job id")
@@ -51,11 +51,11 @@ def _start(folder: RunFolder, plan: Any, words: list[str]) -> int:
     from conf.schema import ClusterKind
 
     if plan.config.cluster.kind is ClusterKind.local:
-        from launcher.foreground import export_in_foreground
+        from launcher.send.foreground import export_in_foreground
 
         return export_in_foreground(folder, plan, words)
-    from launcher.submissions import EXPORT
-    from launcher.submit import send
+    from launcher.runs.submissions import EXPORT
+    from launcher.send.submit import send
 
     print(f"job {send(folder, plan, EXPORT, words=words)}; watch: muster status {plan.run_id}")
     return 0

@@ -20,8 +20,8 @@ FOLLOW_S = 0.5
 
 def run(argv: list[str]) -> int:
     """Print or follow a log."""
-    from launcher import target
     from launcher.flags import Parser
+    from launcher.runs import target
 
     parser = Parser("logs", HELP, EXAMPLES)
     parser.add_argument("run", metavar="RUN", help="a name, an id, a folder or a Slurm job id")
@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
 
 def _attempt(folder: RunFolder, number: int | None) -> Attempt:
     from launcher.problems import NotFoundError
-    from launcher.read import list_attempts
+    from launcher.runs.read import list_attempts
 
     attempts = list_attempts(folder)
     if not attempts:
@@ -61,9 +61,9 @@ def _first_error(attempt: Attempt, flags: Any) -> int:
     import dataclasses
     import json
 
-    from launcher.cause import find_root_cause
     from launcher.problems import NotFoundError
-    from launcher.show import cause_lines
+    from launcher.runs.cause import find_root_cause
+    from launcher.show.show import cause_lines
 
     cause = find_root_cause(attempt)
     if flags.json:
@@ -80,7 +80,7 @@ def _log(folder: RunFolder, attempt: Attempt, flags: Any) -> int:
     import json
 
     from launcher.problems import NotFoundError
-    from launcher.read import last_text_lines
+    from launcher.runs.read import last_text_lines
 
     path = _log_file(attempt, flags.rank)
     if path is None:
@@ -108,9 +108,9 @@ def _log_file(attempt: Attempt, rank: int | None) -> Any:
 
 def _follow(folder: RunFolder, attempt: Attempt, path: Any) -> None:
     """Print what is appended until the attempt is over."""
-    from launcher.read import Follower
-    from launcher.scheduler import live_jobs
-    from launcher.standing import stand
+    from launcher.runs.read import Follower
+    from launcher.runs.standing import stand
+    from launcher.send.scheduler import live_jobs
 
     follower = Follower(path, from_end=True)
     over = False

@@ -17,8 +17,8 @@ muster plan experiment=demo --files ./what-would-be-sent
 
 def run(argv: list[str]) -> int:
     """Print the plan of a configuration."""
+    from launcher.compose.overrides import each_config, split
     from launcher.flags import Parser
-    from launcher.overrides import each_config, split
 
     parser = Parser("plan", HELP, EXAMPLES, overrides=True)
     parser.add_argument("--json", action="store_true", help="the plan as run.json will hold it, with the files' sizes")
@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
 
 def _plan(config: Any, flags: Any) -> int:
     from conf.record import encode_plan
-    from launcher.proposal import propose_config
+    from launcher.send.proposal import propose_config
 
     proposal = propose_config(config, fetch=False)
     if flags.show:
@@ -44,7 +44,7 @@ def _plan(config: Any, flags: Any) -> int:
         sizes = {path: len(content) for path, content in sorted(proposal.artifacts.items())}
         print(json.dumps({"plan": json.loads(encode_plan(proposal.plan)), "files": sizes}, indent=2))
         return 0
-    from launcher.show import print_plan
+    from launcher.show.show import print_plan
 
     print_plan(proposal)
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conf.layout import RunFolder
-    from launcher.standing import Standing
+    from launcher.runs.standing import Standing
 
 HELP = "go on from the newest checkpoint, also with more steps or elsewhere"
 EXAMPLES = """
@@ -19,12 +19,12 @@ muster resume demo cluster.nodes=4 cluster.time="'12:00:00'"
 def run(argv: list[str]) -> int:
     """Start the next attempt of a run."""
     from conf.record import read_plan
-    from launcher import target
+    from launcher.compose.overrides import split
     from launcher.flags import Parser
-    from launcher.foreground import refuse_live
-    from launcher.overrides import split
-    from launcher.scheduler import live_jobs
-    from launcher.standing import stand
+    from launcher.runs import target
+    from launcher.runs.standing import stand
+    from launcher.send.foreground import refuse_live
+    from launcher.send.scheduler import live_jobs
 
     parser = Parser("resume", HELP, EXAMPLES)
     parser.usage = "muster resume RUN [flags] [key=value …]"
@@ -54,7 +54,7 @@ def _refuse_done(standing: Standing) -> None:
 
 
 def _change(folder: RunFolder, standing: Standing, words: list[str], flags: Any) -> None:
-    from launcher.replan import replan, write_again
+    from launcher.send.replan import replan, write_again
 
     proposal, lines = replan(standing.plan, words, flags.config_dir, flags.force)
     if not lines:
@@ -66,13 +66,13 @@ def _change(folder: RunFolder, standing: Standing, words: list[str], flags: Any)
 
 def _start(folder: RunFolder, plan: Any) -> int:
     from conf.schema import ClusterKind
-    from launcher.foreground import run_in_foreground
-    from launcher.show import headline
+    from launcher.send.foreground import run_in_foreground
+    from launcher.show.show import headline
 
     print(headline(plan), flush=True)
     if plan.config.cluster.kind is ClusterKind.local:
         return run_in_foreground(folder, plan)
-    from launcher.submit import send_all
+    from launcher.send.submit import send_all
 
     print(f"job {send_all(folder, plan)}; watch: muster status {plan.run_id}")
     return 0

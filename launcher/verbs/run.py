@@ -15,8 +15,8 @@ DEMO = ["experiment=demo"]
 
 def run(argv: list[str]) -> int:
     """Plan, make the run folder, train, say how it went."""
+    from launcher.compose.overrides import each_config, split
     from launcher.flags import Parser
-    from launcher.overrides import each_config, split
 
     parser = Parser("run", HELP, EXAMPLES, overrides=True)
     _, words = split(parser, argv)
@@ -29,17 +29,17 @@ def run(argv: list[str]) -> int:
 def _run(config: Any) -> int:
     from conf.outcome import State
     from conf.schema import ClusterKind
-    from launcher import rundir
-    from launcher.foreground import find_earlier, run_in_foreground
-    from launcher.proposal import propose_config, require_kind
-    from launcher.show import headline
+    from launcher.runs import rundir
+    from launcher.send.foreground import find_earlier, run_in_foreground
+    from launcher.send.proposal import propose_config, require_kind
+    from launcher.show.show import headline
 
     proposal = propose_config(config)
     require_kind(proposal.plan, ClusterKind.local, "submit")
     print(headline(proposal.plan), flush=True)
     earlier = find_earlier(proposal.plan)
     if earlier is not None and earlier.state is State.done:
-        from launcher.ending import print_done
+        from launcher.show.ending import print_done
 
         print(f"{proposal.plan.run_id} is done already; another name or seed makes another run.\n")
         print_done(earlier.folder, earlier.plan)

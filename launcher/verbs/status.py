@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conf.layout import RunFolder
-    from launcher.standing import Standing
+    from launcher.runs.standing import Standing
 
 HELP = "how runs stand: state, step, loss, speed, time left; -w watches"
 EXAMPLES = """
@@ -24,8 +24,8 @@ WATCH_S = 2.0
 
 def run(argv: list[str]) -> int:
     """Print a table of runs, or one run in detail."""
-    from launcher import target
     from launcher.flags import Parser
+    from launcher.runs import target
 
     parser = Parser("status", HELP, EXAMPLES)
     parser.add_argument(
@@ -47,9 +47,9 @@ def run(argv: list[str]) -> int:
 
 def _standings(flags: Any) -> tuple[list[Standing], list[str]]:
     """The runs asked for, newest first, and what could not be read."""
-    from launcher import rundir, target
-    from launcher.scheduler import live_jobs
-    from launcher.standing import stand
+    from launcher.runs import rundir, target
+    from launcher.runs.standing import stand
+    from launcher.send.scheduler import live_jobs
 
     root = target.run_root(flags.run_root)
     folders: list[RunFolder] = (
@@ -66,7 +66,7 @@ def _standings(flags: Any) -> tuple[list[Standing], list[str]]:
 
 
 def _print(standings: list[Standing], unreadable: list[str], flags: Any) -> None:
-    from launcher.show import Page, print_table
+    from launcher.show.show import Page, print_table
 
     if len(flags.run) == 1 and standings:
         Page(sys.stdout).rows(standings[0].plan.run_id, detail_rows(standings[0]))
@@ -80,7 +80,7 @@ def _print(standings: list[Standing], unreadable: list[str], flags: Any) -> None
 
 def table_row(standing: Standing, now: float) -> tuple[str, ...]:
     """A run as a row of the table."""
-    from launcher import units
+    from launcher.show import units
 
     total = f"/{standing.total_steps}" if standing.total_steps else ""
     return (
@@ -99,9 +99,9 @@ def table_row(standing: Standing, now: float) -> tuple[str, ...]:
 
 def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     """One run, label by label."""
-    from launcher import units
-    from launcher.ending import evaluation_lines
-    from launcher.show import states_text
+    from launcher.show import units
+    from launcher.show.ending import evaluation_lines
+    from launcher.show.show import states_text
 
     folder, plan = standing.folder, standing.plan
     row = dict(zip(COLUMNS, table_row(standing, time.time()), strict=True))
@@ -127,7 +127,7 @@ def _watch(flags: Any) -> int:
     from rich.live import Live
     from rich.text import Text
 
-    from launcher.show import rich_table
+    from launcher.show.show import rich_table
 
     with Live(console=Console(), refresh_per_second=2, transient=False) as live:
         while True:

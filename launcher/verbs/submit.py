@@ -14,8 +14,8 @@ muster submit experiment=gsm8k cluster=slurm -m optim.learning_rate=1e-5,2e-5
 
 def run(argv: list[str]) -> int:
     """Plan, ask sbatch whether it would take it, make the run folder, send."""
+    from launcher.compose.overrides import each_config, split
     from launcher.flags import Parser
-    from launcher.overrides import each_config, split
 
     parser = Parser("submit", HELP, EXAMPLES, overrides=True)
     parser.add_argument("--json", action="store_true", help="one line of JSON: id, folder, job_id")
@@ -27,12 +27,12 @@ def _submit(config: Any, flags: Any) -> int:
     import json
 
     from conf.schema import ClusterKind
-    from launcher import rundir
-    from launcher.foreground import find_earlier
     from launcher.problems import ConfigurationError, Problem
-    from launcher.proposal import propose_config, require_kind
-    from launcher.show import headline
-    from launcher.submit import ask_first, send_all
+    from launcher.runs import rundir
+    from launcher.send.foreground import find_earlier
+    from launcher.send.proposal import propose_config, require_kind
+    from launcher.send.submit import ask_first, send_all
+    from launcher.show.show import headline
 
     proposal = propose_config(config)
     plan = proposal.plan

@@ -13,7 +13,7 @@ from conf.layout import RunFolder
 from conf.outcome import Outcome, read_outcome
 from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
 from conf.schema import Packing, Precision, RunConfig
-from launcher.zero import deepspeed_json
+from launcher.plan.zero import deepspeed_json
 
 WORLD_SIZES = (1, 2, 4)
 

@@ -6,8 +6,8 @@ import copy
 
 import pytest
 
-from launcher.facts import Facts
-from launcher.plan import make_plan
+from launcher.facts.facts import Facts
+from launcher.plan.plan import make_plan
 from tests.unit.planned import config_of
 from tests.unit.test_zero import PRESETS
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from conf.record import Plan
 from conf.schema import RunConfig
-from launcher.compose import compose
-from launcher.facts import CodeFacts, DataFile, Facts
-from launcher.facts_model import ModelFacts
-from launcher.plan import make_plan
+from launcher.compose.compose import compose
+from launcher.facts.facts import CodeFacts, DataFile, Facts
+from launcher.facts.model import ModelFacts
+from launcher.plan.plan import make_plan
 
 TRAIN = DataFile(
     key="data.train_file",

@@ -14,10 +14,10 @@ from conf.files import write_atomically
 from conf.layout import Attempt, RunFolder
 from conf.outcome import AgentReport, Failure, Outcome, write_outcome
 from conf.schema import ClusterConfig, ClusterKind, DataConfig, ModelConfig, ModelInit, RunConfig, TrainConfig
-from launcher import rundir
-from launcher.artifacts import render
-from launcher.facts import CodeFacts, Facts, ModelFacts
-from launcher.plan import make_plan
+from launcher.facts.facts import CodeFacts, Facts, ModelFacts
+from launcher.plan.plan import make_plan
+from launcher.render.artifacts import render
+from launcher.runs import rundir
 from slurm.scripts import read_body
 
 SHAPE = {

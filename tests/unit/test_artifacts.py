@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from conf.record import read_plan
-from launcher.artifacts import render
-from launcher.facts import SlurmFacts
-from launcher.facts_model import ModelFacts
+from launcher.facts.facts import SlurmFacts
+from launcher.facts.model import ModelFacts
+from launcher.render.artifacts import render
 from slurm.parse import Partition
 from tests.unit.planned import TINY, facts_of, plan_of
 

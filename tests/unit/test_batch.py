@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from conf.record import Batch
 from conf.schema import TrainConfig
-from launcher import batch as batches
+from launcher.plan import batch as batches
 
 
 def train(total: int, micro: int | None = None, accumulation: int | None = None) -> TrainConfig:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from conf.schema import RunConfig
-from launcher.checks import check
-from launcher.compose import compose
-from launcher.content import content_of, run_id
-from launcher.deepspeed_keys import ZERO_KEYS
-from launcher.facts import BrokenRow, DataFile, ExistingRun, Facts, ModelFacts, SlurmFacts
-from launcher.resolve import resolved
+from launcher.check.check import check
+from launcher.check.deepspeed_keys import ZERO_KEYS
+from launcher.compose.compose import compose
+from launcher.facts.facts import BrokenRow, DataFile, ExistingRun, Facts, ModelFacts, SlurmFacts
+from launcher.plan.content import content_of, run_id
+from launcher.plan.resolve import resolved
 from slurm.parse import Partition
 
 LLAMA = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conf.schema import Packing, Precision, RunConfig
-from launcher.compose import compose, to_yaml
+from launcher.compose.compose import compose, to_yaml
 from launcher.problems import ConfigurationError
 
 

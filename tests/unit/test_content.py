@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.content import content_hash, content_of, difference, flatten, run_id, run_name
+from launcher.plan.content import content_hash, content_of, difference, flatten, run_id, run_name
 from tests.unit.planned import config_of
 
 

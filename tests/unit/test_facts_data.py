@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from conf.schema import DataConfig
-from launcher import facts_data
-from launcher.facts_data import BrokenRow, gather_data, look_at, resolve_data_path
-from launcher.facts_hub import Hub
+from launcher.facts import data as facts_data
+from launcher.facts.data import BrokenRow, gather_data, look_at, resolve_data_path
+from launcher.facts.hub import Hub
 
 LINES = b'{"text": "a"}\n\n{"text": "bcd", "more": 1}\n'
 

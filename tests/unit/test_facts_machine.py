@@ -6,7 +6,7 @@ import importlib.metadata
 
 import pytest
 
-from launcher.facts_machine import PACKAGES, cpu_count, heavy_packages, memory_gib, passing, versions
+from launcher.facts.machine import PACKAGES, cpu_count, heavy_packages, memory_gib, passing, versions
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from conf.schema import ModelConfig, ModelInit
-from launcher.facts_hub import Hub
-from launcher.facts_model import gather_model
+from launcher.facts.hub import Hub
+from launcher.facts.model import gather_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

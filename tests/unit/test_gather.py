@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.artifacts import render
-from launcher.compose import compose
-from launcher.gather import gather
-from launcher.plan import make_plan
+from launcher.compose.compose import compose
+from launcher.facts.gather import gather
+from launcher.plan.plan import make_plan
+from launcher.render.artifacts import render
 
 
 def test_the_demo_is_planned_twice_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.hydra_main import Words, points, sort_words
+from launcher.compose.hydra_main import Words, points, sort_words
 from launcher.problems import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ CALLER = """
 import sys
 from pathlib import Path
 from conf.layout import RunFolder
-from launcher.local import run_local
+from launcher.send.local import run_local
 end = run_local(RunFolder(Path(sys.argv[1])), ["bash", "-c", sys.argv[2], "job", sys.argv[1]], 10)
 print("end", end.exit_status, end.attempt and end.attempt.number, end.outcome and end.outcome.state.value, end.words)
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conf.schema import Offload, ParallelConfig, Precision
-from launcher.memory import in_words, model_states
+from launcher.plan.memory import in_words, model_states
 
 GIGA = 10**9
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conf.record import encode_plan, read_plan
-from launcher.facts import SlurmFacts
-from launcher.facts_model import ModelFacts
-from launcher.plan import make_plan
+from launcher.facts.facts import SlurmFacts
+from launcher.facts.model import ModelFacts
+from launcher.plan.plan import make_plan
 from slurm.parse import Partition
 from tests.unit.planned import FACTS, TINY, TRAIN, config_of, facts_of, plan_of
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from conf.layout import RunFolder
-from launcher import units
-from launcher.progress import Progress, View, describe_event
+from launcher.show import units
+from launcher.show.progress import Progress, View, describe_event
 from tests.unit.runs import append, metrics
 
 

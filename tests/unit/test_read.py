@@ -9,8 +9,8 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure, RankExit
-from launcher.cause import find_root_cause
-from launcher.read import (
+from launcher.runs.cause import find_root_cause
+from launcher.runs.read import (
     Follower,
     last_text_lines,
     list_attempts,

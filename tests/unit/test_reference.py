@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.keys import all_keys, find_key, keys, meant_by
-from launcher.reference import describe, reference, undocumented
+from launcher.compose.keys import all_keys, find_key, keys, meant_by
+from launcher.compose.reference import describe, reference, undocumented
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 
 
 def test_the_page_is_what_the_schema_says() -> None:
-    assert PAGE.read_text() == reference(), "run: python -m launcher.reference > docs/reference.md"
+    assert PAGE.read_text() == reference(), "run: python -m launcher.compose.reference > docs/reference.md"
 
 
 def test_every_key_is_documented() -> None:

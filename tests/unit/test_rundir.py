@@ -13,10 +13,10 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.record import Plan
-from launcher import rundir
-from launcher.artifacts import render
-from launcher.facts_runs import gather_runs
+from launcher.facts.runs import gather_runs
 from launcher.problems import ConfigurationError, MusterError, NotFoundError
+from launcher.render.artifacts import render
+from launcher.runs import rundir
 from tests.unit.planned import facts_of, plan_of
 
 
@@ -124,7 +124,7 @@ CREATOR = """
 import sys, pathlib
 sys.path.insert(0, sys.argv[1])
 from tests.unit.test_rundir import planned
-from launcher import rundir
+from launcher.runs import rundir
 plan, artifacts = planned(pathlib.Path(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()

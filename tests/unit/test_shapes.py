@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.shapes import FAMILIES, count_parameters, hidden_size
+from launcher.plan.shapes import FAMILIES, count_parameters, hidden_size
 
 BASE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 211}
 GROUPED = {**BASE, "num_key_value_heads": 2}

@@ -10,10 +10,10 @@ import pytest
 from conf.layout import RunFolder
 from conf.outcome import Cause, Failure, State, read_outcome
 from conf.record import read_plan
-from launcher.cause import find_root_cause
-from launcher.ending import answer_lines, evaluation_lines, place_lines, report_end
-from launcher.local import LocalEnd
-from launcher.show import cause_lines, deepspeed_lines, headline, plan_rows, print_table
+from launcher.runs.cause import find_root_cause
+from launcher.send.local import LocalEnd
+from launcher.show.ending import answer_lines, evaluation_lines, place_lines, report_end
+from launcher.show.show import cause_lines, deepspeed_lines, headline, plan_rows, print_table
 from tests.unit.runs import append, begin, end, make_run, write_failure
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import snapshot
-from launcher.gather import PACKAGE_ROOT
+from launcher.facts.gather import PACKAGE_ROOT
+from launcher.render import snapshot
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -18,9 +18,9 @@ from conf.outcome import Cause, Failure, State, read_outcome
 from conf.record import read_plan
 from conf.schema import ClusterKind
 from launcher import cli
-from launcher.replan import write_again
-from launcher.standing import stand
-from launcher.submissions import TRAIN, read_submissions, unanswered, write_line
+from launcher.runs.standing import stand
+from launcher.runs.submissions import TRAIN, read_submissions, unanswered, write_line
+from launcher.send.replan import write_again
 from slurm.parse import Job
 from tests.unit.runs import append, begin, end, make_run, metrics, write_failure
 

@@ -11,10 +11,10 @@ from conf.layout import RunFolder
 from conf.outcome import State, read_outcome
 from conf.record import read_plan
 from conf.schema import ClusterKind
-from launcher import ask
 from launcher.problems import SchedulerError
-from launcher.submissions import EXPORT, PREPARE, TRAIN, read_submissions, write_line
-from launcher.submit import ask_first, send, send_all
+from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, write_line
+from launcher.send import ask
+from launcher.send.submit import ask_first, send, send_all
 from tests.unit.runs import begin, make_run
 
 SBATCH = """#!/bin/bash

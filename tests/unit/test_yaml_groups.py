@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from conf.schema import ModelInit
-from launcher.checks import check
-from launcher.compose import compose
-from launcher.facts import DataFile, Facts, ModelFacts
-from launcher.files_check import check_file
-from launcher.keys import GROUPS
-from launcher.layers import find_layers, package_folder
-from launcher.plan import make_plan
-from launcher.shapes import count_parameters
+from launcher.check.check import check
+from launcher.compose.compose import compose
+from launcher.compose.files_check import check_file
+from launcher.compose.keys import GROUPS
+from launcher.compose.layers import find_layers, package_folder
+from launcher.facts.facts import DataFile, Facts, ModelFacts
+from launcher.plan.plan import make_plan
+from launcher.plan.shapes import count_parameters
 
 OPTIONS = {
     "model": "gemma3-1b hf llama3.1-8b llama3.2-1b llama3.2-3b llama3.3-70b mistral-7b qwen2.5-0.5b qwen2.5-1.5b "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from conf.record import Batch, Device, Topology
-from launcher import zero
-from launcher.content import flatten
+from launcher.plan import zero
+from launcher.plan.content import flatten
 from tests.unit.planned import config_of, plan_of
 
 PRESETS = ("zero0", "zero1", "zero2", "zero2_offload", "zero3", "zero3_offload", "zero3_hpz")

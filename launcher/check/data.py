@@ -1,0 +1,122 @@
+"""Data that is missing, empty, broken, or lacks the columns a format needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from conf.formats import COLUMNS, OPTIONAL
+from conf.schema import DataConfig, DataFormat, RunConfig
+from launcher.facts.facts import DataFile, Facts
+from launcher.problems import Problem, nearest
+
+ROLES = tuple(
+    dict.fromkeys(name for roles in COLUMNS.values() for role, names in roles.items() for name in (role, *names))
+)
+"""What `data.columns.<role>` may name."""
+
+
+def data_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """What is wrong with the data files and the keys that read them."""
+    data = config.data
+    if bool(data.train_file) == bool(data.dataset_name):
+        given = "both are given" if data.train_file else "neither is given; the bundled demo is experiment=demo"
+        near = "data.train_file=train.jsonl" if not data.train_file else ""
+        yield Problem(
+            "data.train_file", data.train_file or "", f"or data.dataset_name is needed, one of them: {given}", near
+        )
+    for role in data.columns:
+        if role not in ROLES:
+            yield Problem(
+                f"data.columns.{role}",
+                data.columns[role],
+                f"is no role; there are {', '.join(ROLES)}",
+                nearest(role, ROLES),
+            )
+    if data.prompt_template is not None and "{prompt}" not in data.prompt_template:
+        rule = "has no {prompt} for the prompt to stand in"
+        yield Problem("data.prompt_template", data.prompt_template, rule, "{prompt}\\n")
+    for key, file in facts.data_files.items():
+        yield from _file_problems(key, file, config, facts)
+    yield from _validation_problems(config, facts)
+
+
+def _file_problems(key: str, file: DataFile, config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    data = config.data
+    if file.error:
+        suffix = "suffix" in file.error
+        near = ".jsonl, .json, .csv, .parquet" if suffix else ""
+        words = f"{file.error}, which is not a kind of data file" if suffix else f"cannot be read: {file.error}"
+        where = f" ({file.path})" if file.path != file.given else ""
+        yield Problem(key, file.given, f"{words}{where}", near)
+        return
+    if file.broken and file.broken_rows > data.max_bad_rows:
+        rule = (
+            f"is broken in line {file.broken.line}: {file.broken.reason}; {file.broken_rows} broken rows, "
+            f"data.max_bad_rows={data.max_bad_rows}"
+        )
+        yield Problem(key, file.given, rule)
+    if file.rows == 0 or (file.rows is not None and file.rows - file.broken_rows < 0):
+        if not file.broken_rows:
+            yield Problem(key, file.given, "has no rows")
+        return
+    if file.columns:
+        yield from _column_problems(key, file, data, facts)
+
+
+def _column_problems(key: str, file: DataFile, data: DataConfig, facts: Facts) -> Iterator[Problem]:
+    missing = {role: column for role, column in data.columns.items() if column not in file.columns}
+    for role, column in missing.items():
+        if role in ROLES:
+            rule = f"is no column of {file.given}; there are {', '.join(file.columns)}"
+            yield Problem(f"data.columns.{role}", column, rule, nearest(column, file.columns))
+    if missing:
+        return
+    found = format_of(file, data)
+    if found is None:
+        yield _format_problem(key, file, data)
+    elif found is DataFormat.messages and _lacks_template(data, facts):
+        rule = "has conversations, which need a chat template, and the tokenizer has none"
+        yield Problem(key, file.given, rule, "data.chat_template=<file or Jinja text>")
+
+
+def format_of(file: DataFile, data: DataConfig) -> DataFormat | None:
+    """The first format whose roles all have a column; None where there is none."""
+    wanted = list(COLUMNS) if data.format is DataFormat.auto else [data.format]
+    return next((kind for kind in wanted if not _lacking(kind, file, data)), None)
+
+
+def _lacking(kind: DataFormat, file: DataFile, data: DataConfig) -> list[str]:
+    """Roles of a format for which the file has no column."""
+    return [
+        role
+        for role, names in COLUMNS[kind].items()
+        if role not in OPTIONAL and not any(name in data.columns or name in file.columns for name in (role, *names))
+    ]
+
+
+def _format_problem(key: str, file: DataFile, data: DataConfig) -> Problem:
+    columns = ", ".join(file.columns)
+    kinds = list(COLUMNS) if data.format is DataFormat.auto else [data.format]
+    best = min(kinds, key=lambda kind: len(_lacking(kind, file, data)) / len(COLUMNS[kind]))
+    lacking = _lacking(best, file, data)
+    near = " ".join(f"data.columns.{role}=<{nearest(role, file.columns, 1) or 'column'}>" for role in lacking)
+    shapes = "; ".join(f"{kind.value}: {', '.join(COLUMNS[kind])}" for kind in kinds)
+    return Problem(key, file.given, f"has the columns {columns}, which make no known format ({shapes})", near)
+
+
+def _lacks_template(data: DataConfig, facts: Facts) -> bool:
+    return data.chat_template is None and not facts.model.has_chat_template and not facts.model.unresolved
+
+
+def _validation_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    data = config.data
+    train = facts.data_files.get("data.train_file")
+    if data.validation_size > 0 and data.validation_file:
+        rule = "holds rows out of the training data, and data.validation_file is given as well; give one of them"
+        yield Problem("data.validation_size", f"{data.validation_size:g}", rule, "0")
+    elif train and train.rows and not train.rows_estimated and data.validation_size >= train.rows:
+        rule = f"leaves none of the {train.rows} rows to train on"
+        yield Problem("data.validation_size", f"{data.validation_size:g}", rule, "0.05")
+    if config.train.eval_samples > 0 and not data.validation_file and not data.validation_size:
+        rule = "answers prompts of the validation data, and there is none"
+        yield Problem("train.eval_samples", str(config.train.eval_samples), rule, "data.validation_size=0.05, 0")

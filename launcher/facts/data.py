@@ -1,0 +1,237 @@
+"""What is known of data files before a plan: size, rows, columns, the first broken row.
+
+Small files are read whole; of large ones only the head is parsed and the rest counted or estimated, and that is said.
+Nothing heavy is imported: Parquet is read by its footer alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import msgspec
+
+from conf.schema import DataConfig
+from launcher.facts.hub import Hub, fetch_data
+from launcher.facts.parquet_footer import read_footer
+
+HUB_KEY = "data.dataset_name"
+BUILTIN = "builtin:"
+PARSED_BYTES = 4 << 20
+COUNTED_BYTES = 256 << 20
+KEPT_ROWS = 3
+SAMPLED_LENGTHS = 512
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class BrokenRow:
+    """A row that cannot be read: its line (from 1) and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of `data.train_file`, `data.validation_file` or `data.test_file`, as it lies on disk.
+
+    `rows` is None where it cannot be told; `rows_estimated` says that it was extrapolated from the head of a large
+    file.
+    `columns` are those of all rows that were parsed, `broken` is the first row that could not be. `lengths` has the
+    characters of the text in the first rows. `error` is why the file cannot be used at all, or empty.
+    """
+
+    key: str
+    given: str
+    path: str
+    size: int = 0
+    rows: int | None = None
+    rows_estimated: bool = False
+    columns: tuple[str, ...] = ()
+    first_rows: tuple[dict[str, Any], ...] = ()
+    lengths: tuple[int, ...] = ()
+    broken: BrokenRow | None = None
+    broken_rows: int = 0
+    error: str = ""
+
+
+class Survey:
+    """Counts rows as they are parsed, and keeps what a plan wants to know of them."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.columns: dict[str, None] = {}
+        self.first_rows: list[dict[str, Any]] = []
+        self.lengths: list[int] = []
+        self.broken: BrokenRow | None = None
+        self.broken_rows = 0
+
+    def add(self, row: object) -> None:
+        if not isinstance(row, dict):
+            raise ValueError(f"a row has to be an object with columns, not {type(row).__name__}")
+        self.rows += 1
+        if len(self.lengths) < SAMPLED_LENGTHS:
+            self.columns.update(dict.fromkeys(row))
+            self.lengths.append(characters(row))
+        if len(self.first_rows) < KEPT_ROWS:
+            self.first_rows.append(row)
+
+    def refuse(self, line: int, reason: str) -> None:
+        self.broken_rows += 1
+        self.broken = self.broken or BrokenRow(line, reason)
+
+
+def resolve_data_path(given: str, cwd: Path, builtin: Path) -> Path:
+    """Absolute path of a data file; `builtin:` names one that comes with Muster."""
+    if given.startswith(BUILTIN):
+        return builtin / given.removeprefix(BUILTIN)
+    return Path(cwd, Path(given).expanduser()).absolute()
+
+
+def gather_data(config: DataConfig, cwd: Path, builtin: Path, hub: Hub) -> dict[str, DataFile]:
+    """Every data file of the configuration by its key (`data.train_file`, …), a hub data set as `data.dataset_name`."""
+    files: dict[str, DataFile] = {}
+    if config.dataset_name and hub.fetch:
+        files[HUB_KEY] = _of_hub(config.dataset_name, fetch_data(config.dataset_name, config.dataset_config_name, hub))
+    for name in ("train_file", "validation_file", "test_file"):
+        given = getattr(config, name)
+        if given:
+            files[f"data.{name}"] = look_at(f"data.{name}", given, resolve_data_path(given, cwd, builtin))
+    return files
+
+
+def look_at(key: str, given: str, path: Path) -> DataFile:
+    """What is known of one file; what is wrong with it is recorded, not raised."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            return DataFile(key, given, str(path), error="is not a file")
+        suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+        if suffix not in SUFFIXES:
+            return DataFile(key, given, str(path), size, error=f"has the suffix {suffix or 'of nothing'!r}")
+        if size == 0:
+            return DataFile(key, given, str(path), error="is empty")
+        if suffix == ".parquet":
+            rows, columns = read_footer(path)
+            return DataFile(key, given, str(path), size, rows, columns=columns)
+        return _survey(key, given, path, suffix, size)
+    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return DataFile(key, given, str(path), error=reason)
+
+
+def characters(value: object) -> int:
+    """Characters of all text in a row, however deep."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(characters(part) for part in value.values())
+    if isinstance(value, list):
+        return sum(characters(part) for part in value)
+    return 0
+
+
+def _of_hub(name: str, answer: dict[str, Any]) -> DataFile:
+    if "error" in answer:
+        return DataFile(HUB_KEY, name, name, error=answer["error"])
+    splits = answer["splits"]
+    if "train" not in splits:
+        return DataFile(HUB_KEY, name, name, error=f"has no split train; there are {', '.join(splits)}")
+    train = splits["train"]
+    first = tuple(train["first"])
+    lengths = tuple(characters(row) for row in first)
+    return DataFile(HUB_KEY, name, name, 0, train["rows"], False, tuple(train["columns"]), first, lengths)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")
+
+
+def _survey(key: str, given: str, path: Path, suffix: str, size: int) -> DataFile:
+    survey = Survey()
+    with _open(path) as file:
+        head = file.read(PARSED_BYTES)
+        whole = len(head) < PARSED_BYTES
+        if not whole:
+            head = head[: head.rfind(b"\n") + 1] or head
+        if suffix == ".csv":
+            _add_csv(survey, head, whole)
+        elif suffix == ".json" and head.lstrip()[:1] == b"[":
+            _add_array(survey, head, file, size)
+            whole = True
+        else:
+            _add_lines(survey, head)
+        rows, estimated = (survey.rows, False) if whole else _rest(file, survey, head, size, suffix)
+    return DataFile(
+        key,
+        given,
+        str(path),
+        size,
+        rows,
+        estimated,
+        tuple(survey.columns),
+        tuple(survey.first_rows),
+        tuple(survey.lengths),
+        survey.broken,
+        survey.broken_rows,
+    )
+
+
+def _add_lines(survey: Survey, head: bytes) -> None:
+    decoder = msgspec.json.Decoder()
+    for number, line in enumerate(head.split(b"\n"), 1):
+        if line and not line.isspace():
+            try:
+                survey.add(decoder.decode(line))
+            except (ValueError, RecursionError) as error:
+                survey.refuse(number, str(error))
+
+
+def _add_csv(survey: Survey, head: bytes, whole: bool) -> None:
+    text = io.StringIO(head.decode("utf-8-sig", errors="strict" if whole else "replace"), newline="")
+    reader = csv.DictReader(text, strict=True)
+    for row in reader:
+        if None in row or None in row.values():
+            survey.refuse(reader.line_num, f"does not have {len(reader.fieldnames or [])} columns as the header has")
+        else:
+            survey.add(row)
+
+
+def _add_array(survey: Survey, head: bytes, file: IO[bytes], size: int) -> None:
+    if size > COUNTED_BYTES:
+        raise ValueError(
+            f"is one JSON array of more than {COUNTED_BYTES >> 20} MiB; JSON lines are read piece by piece"
+        )
+    file.seek(0)
+    rows = msgspec.json.decode(file.read())
+    for number, row in enumerate(rows, 1):
+        try:
+            survey.add(row)
+        except ValueError as error:
+            survey.refuse(number, str(error))
+
+
+def _rest(file: IO[bytes], survey: Survey, head: bytes, size: int, suffix: str) -> tuple[int, bool]:
+    """Rows of a file whose head alone was parsed, and whether that is an estimate."""
+    parsed = survey.rows + survey.broken_rows
+    if suffix != ".csv" and isinstance(file, io.BufferedReader) and size <= COUNTED_BYTES:
+        file.seek(len(head))
+        return survey.rows + _count_lines(iter(lambda: file.read(1 << 20), b"")), False
+    # gzip of text shrinks it to about a third; the plan says "about" beside any estimate
+    content_bytes = size if isinstance(file, io.BufferedReader) else 3 * size
+    return max(parsed, round(parsed * content_bytes / len(head))), True
+
+
+def _count_lines(blocks: Iterable[bytes] | Iterator[bytes]) -> int:
+    count, last = 0, b"\n"
+    for block in blocks:
+        count += block.count(b"\n") - block.count(b"\n\n")
+        last = block[-1:]
+    return count + (last != b"\n")

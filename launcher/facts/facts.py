@@ -1,0 +1,57 @@
+"""Everything a plan knows of the outside, as values: `launcher.facts.gather` fills them in, tests write them by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from launcher.facts.data import BrokenRow, DataFile
+from launcher.facts.model import ModelFacts
+from launcher.facts.runs import ExistingRun
+from launcher.facts.slurm import SlurmFacts
+
+__all__ = ["BrokenRow", "CodeFacts", "DataFile", "ExistingRun", "Facts", "ModelFacts", "SlurmFacts"]
+
+
+@dataclass(frozen=True)
+class CodeFacts:
+    """Snapshots as they will lie in `code/`, and the static job script. `project` is None outside a git checkout."""
+
+    muster: bytes = b""
+    project: bytes | None = None
+    body: bytes = b""
+    commit: str = ""
+    dirty: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The outside world at the time of a plan.
+
+    `python` is the interpreter of the ranks (`cluster.python`, else the running one); `python_has` names the heavy
+    packages found beside the running interpreter. `passed_env` are variables that travel with the run. `data_files`
+    are by their key (`data.train_file`). `run_root` and `cwd` are absolute; `run_root_error` is why no run can be made
+    there, or empty. `existing_runs` are those that have the run's name. `chat_template` is the text of
+    `data.chat_template`, read where that names a file.
+    """
+
+    user: str = ""
+    host: str = ""
+    cwd: str = ""
+    run_root: str = ""
+    run_root_error: str = ""
+    cpu_count: int = 1
+    memory_gib: float = 0.0
+    gpus: tuple[str, ...] = ()
+    python: str = ""
+    python_has: frozenset[str] = frozenset()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    passed_env: Mapping[str, str] = field(default_factory=dict)
+    model: ModelFacts = field(default_factory=ModelFacts)
+    data_files: Mapping[str, DataFile] = field(default_factory=dict)
+    existing_runs: tuple[ExistingRun, ...] = ()
+    chat_template: str | None = None
+    slurm: SlurmFacts | None = None
+    code: CodeFacts = field(default_factory=CodeFacts)
+    notes: tuple[str, ...] = ()

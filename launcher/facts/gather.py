@@ -1,0 +1,100 @@
+"""The one place that looks at disk, environment, git and Slurm before a plan: `gather(config) → Facts`.
+
+It does not raise on what is missing: it records it, so that the checks can say all problems at once.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from pathlib import Path
+
+import slurm.scripts
+from conf.schema import ClusterKind, RunConfig
+from launcher.facts import machine as facts_machine
+from launcher.facts.data import gather_data
+from launcher.facts.facts import CodeFacts, Facts
+from launcher.facts.hub import Hub
+from launcher.facts.model import gather_model
+from launcher.facts.runs import gather_runs
+from launcher.facts.slurm import gather_slurm
+from launcher.plan.content import run_name
+from launcher.render import snapshot
+
+PACKAGE_ROOT = Path(__file__).absolute().parents[2]
+BUILTIN_DATA = PACKAGE_ROOT / "conf" / "data"
+LARGEST_TEMPLATE = 1 << 20
+
+
+def gather(config: RunConfig, *, fetch: bool = True) -> Facts:
+    """Look at everything a plan of `config` needs.
+
+    With `fetch`, a hub model is fetched into the person's Hugging Face cache, so that the nodes can stay offline;
+    without, a plan is made from what is known (see `launcher.facts.hub.Hub`).
+    """
+    cwd = Path.cwd()
+    environment = dict(os.environ)
+    run_root = Path(cwd, Path(config.run_root).expanduser()).absolute()
+    runs, run_root_error = gather_runs(run_root, run_name(config))
+    hub = _hub(config, environment, fetch)
+    passed, notes = facts_machine.passing(environment, config.cluster.pass_env)
+    asks_for_gpus = config.cluster.kind is ClusterKind.local and config.cluster.gpus_per_node != 0
+    return Facts(
+        user=_user(),
+        host=socket.gethostname(),
+        cwd=str(cwd),
+        run_root=str(run_root),
+        run_root_error=run_root_error,
+        cpu_count=facts_machine.cpu_count(),
+        memory_gib=facts_machine.memory_gib(),
+        gpus=facts_machine.local_gpus() if asks_for_gpus else (),
+        python=config.cluster.python or sys.executable,
+        python_has=facts_machine.heavy_packages(),
+        versions=facts_machine.versions(),
+        passed_env=passed,
+        model=gather_model(config.model, cwd, hub),
+        data_files=gather_data(config.data, cwd, BUILTIN_DATA, hub),
+        existing_runs=runs,
+        chat_template=_template(config.data.chat_template, cwd),
+        slurm=gather_slurm(config.cluster) if config.cluster.kind is ClusterKind.slurm else None,
+        code=_gather_code(cwd, run_root),
+        notes=tuple(notes),
+    )
+
+
+def _hub(config: RunConfig, environment: dict[str, str], fetch: bool) -> Hub:
+    """The ranks' Python where it can be started here, else the running one."""
+    given = config.cluster.python
+    return Hub(given if given and Path(given).is_file() else sys.executable, environment, fetch)
+
+
+def _gather_code(cwd: Path, run_root: Path) -> CodeFacts:
+    project = snapshot.pack_project(cwd, run_root)
+    return CodeFacts(
+        muster=snapshot.pack_muster(PACKAGE_ROOT),
+        project=project.archive,
+        body=slurm.scripts.read_body(),
+        commit=project.commit,
+        dirty=project.dirty,
+        notes=project.notes,
+    )
+
+
+def _template(given: str | None, cwd: Path) -> str | None:
+    """A chat template as text; one that names a file is read."""
+    if given is None or "{" in given or "\n" in given:
+        return given
+    path = Path(cwd, Path(given).expanduser())
+    try:
+        return path.read_text()[:LARGEST_TEMPLATE] if path.is_file() else given
+    except (OSError, ValueError):
+        return given
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,172 @@
+"""`make_plan(config, facts) → Plan`: everything a run needs to know, resolved and frozen. Pure.
+
+The checks have passed when this is called; what was derived or ignored is said in the plan's notes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from conf.architectures import PACKABLE
+from conf.record import Batch, Layout, Plan, Topology
+from conf.schema import ExportWhen, Packing, RunConfig
+from launcher.facts.data import HUB_KEY
+from launcher.facts.facts import DataFile, Facts
+from launcher.plan import batch as batches
+from launcher.plan import remarks, zero
+from launcher.plan.content import run_id
+from launcher.plan.resolve import resolved
+from launcher.plan.shapes import count_parameters, hidden_size
+from launcher.plan.topology import make_topology
+from launcher.show.units import count
+
+LARGEST_EXPORT_AT_END = 4 * 10**9
+"""Parameters up to which `checkpoint.export=auto` writes the model at the end of the run."""
+
+PACKING_ATTENTION = frozenset({"auto", "muster"})
+"""Values of `model.attn_implementation` under which documents in one row are proven not to see each other."""
+
+CHARACTERS_PER_TOKEN = 4.0
+CHARACTERS_PER_TRAINED_TOKEN = 2.5
+"""Rough figures for text; they only give the expected number of packed rows, which is called "about"."""
+
+_BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def make_plan(config: RunConfig, facts: Facts) -> Plan:
+    """The plan of a checked configuration.
+
+    Raises:
+        ValueError: the batch equation does not hold (the checks name it before).
+    """
+    frozen = resolved(config, facts)
+    topology, notes = make_topology(frozen.cluster, facts)
+    model_type = str(facts.model.config.get("model_type", ""))
+    packing, packing_note = resolve_packing(frozen, model_type)
+    planned = plan_batch(frozen, facts, topology.world_size, packing)
+    parameters = parameters_of(frozen, facts)
+    steps, steps_note = expected_steps(frozen, facts)
+    export, export_note = export_at_end(frozen, parameters)
+    identity = run_id(frozen)
+    plan = Plan(
+        run_id=identity,
+        run_dir=str(PurePosixPath(frozen.run_root, identity)),
+        config=frozen,
+        topology=topology,
+        layouts=_layouts(frozen, topology, planned, packing, hidden_size(facts.model.config)),
+        model_type=model_type,
+        parameters=parameters,
+        packing=packing,
+        export_at_end=export,
+        expected_steps=steps,
+    )
+    said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
+    said += remarks.batch_notes(frozen, planned, packing) + ([packing_note] if packing_note else [])
+    said += [*notes, steps_note, *remarks.schedule_notes(frozen, steps), export_note]
+    said += remarks.model_notes(plan, facts)
+    said += zero.difference_lines(frozen, topology, planned, hidden_size(facts.model.config))
+    plan.notes.extend([*said, *facts.notes, *facts.code.notes])
+    plan.warnings.extend(remarks.warnings(plan, facts))
+    return plan
+
+
+def resolve_packing(config: RunConfig, model_type: str) -> tuple[str, str]:
+    """How documents are laid out, and why not as asked (empty where it is)."""
+    asked = config.data.packing
+    if asked is Packing.none:
+        return asked.value, ""
+    if model_type not in PACKABLE:
+        why = f"{model_type or 'this architecture'} is not among those proven to keep packed documents apart"
+        return Packing.none.value, f"data.packing={asked.value} becomes none: {why}"
+    attention = config.model.attn_implementation
+    if attention not in PACKING_ATTENTION:
+        why = f"model.attn_implementation={attention} is not Muster's attention per document"
+        return Packing.none.value, f"data.packing={asked.value} becomes none: {why}"
+    return asked.value, ""
+
+
+def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -> Batch:
+    """The batch at the planned world size."""
+    if packing == Packing.none.value:
+        return batches.padded_batch(config.train, world_size)
+    return batches.packed_batch(config.train, world_size, config.data.max_length, document_tokens(config, facts))
+
+
+def training_data(facts: Facts) -> DataFile | None:
+    """The training data, from a file or the hub, where it was seen."""
+    return facts.data_files.get("data.train_file") or facts.data_files.get(HUB_KEY)
+
+
+def document_tokens(config: RunConfig, facts: Facts) -> float | None:
+    """About how many tokens a training document has; None where no text was seen."""
+    file = training_data(facts)
+    if file is None or not file.lengths:
+        return None
+    trained = config.model.tokenizer_name_or_path == "train"
+    each = CHARACTERS_PER_TRAINED_TOKEN if trained else CHARACTERS_PER_TOKEN
+    return max(1.0, sum(file.lengths) / len(file.lengths) / each)
+
+
+def parameters_of(config: RunConfig, facts: Facts) -> int | None:
+    """The model's parameters: by formula, else from the bytes of its weights, else None."""
+    shape = dict(facts.model.config)
+    if config.model.tokenizer_name_or_path == "train":
+        shape.setdefault("vocab_size", config.model.tokenizer_vocab_size)
+    counted = count_parameters(shape)
+    if counted is not None or facts.model.weights_bytes is None:
+        return counted
+    kind = str(shape.get("dtype") or shape.get("torch_dtype") or "bfloat16")
+    return facts.model.weights_bytes // _BYTES_PER_WEIGHT.get(kind, 2)
+
+
+def expected_steps(config: RunConfig, facts: Facts) -> tuple[int | None, str]:
+    """Optimizer steps of the run where they can be told, and how."""
+    train = config.train
+    if train.max_steps is not None:
+        return train.max_steps, f"{train.max_steps} steps: train.max_steps"
+    file = training_data(facts)
+    if file is None or file.rows is None:
+        return None, "the number of steps follows from the data, which is counted when it is prepared"
+    held = config.data.validation_size
+    rows = file.rows
+    if config.data.validation_file is None and held > 0:
+        rows -= math.ceil(rows * held) if held < 1 else int(held)
+    steps = max(1, math.ceil(round(train.num_train_epochs * rows / train.global_batch_size, 6)))
+    about = "about " if file.rows_estimated else ""
+    epochs = f"{train.num_train_epochs:g} epoch{'' if train.num_train_epochs == 1 else 's'}"
+    return steps, f"{about}{steps} steps: {epochs} of {about}{rows} rows, {train.global_batch_size} a step"
+
+
+def export_at_end(config: RunConfig, parameters: int | None) -> tuple[bool, str]:
+    """Whether the run itself writes the Hugging Face model, and why."""
+    when = config.checkpoint.export
+    if when is ExportWhen.auto:
+        small = parameters is None or parameters <= LARGEST_EXPORT_AT_END
+        size = "of unknown size" if parameters is None else f"of {count(parameters)} parameters"
+        return small, f"export {'at the end of the run' if small else 'as a job after the run'}: a model {size}"
+    words = {
+        ExportWhen.end: "at the end of the run",
+        ExportWhen.job: "as a job after the run",
+        ExportWhen.never: "never",
+    }
+    return when is ExportWhen.end, f"export {words[when]}: checkpoint.export={when.value}"
+
+
+def _layouts(
+    config: RunConfig, topology: Topology, planned: Batch, packing: str, hidden: int | None
+) -> dict[int, Layout]:
+    """Batch and DeepSpeed's JSON for the planned world size and for those at which the run may resume."""
+    elsewhere: Callable[[Batch, int], Batch | None]
+    elsewhere = batches.padded_at if packing == Packing.none.value else batches.packed_at
+    chosen = {planned.world_size: planned}
+    for world_size in batches.resumable_world_sizes(topology.nodes, topology.ranks_per_node):
+        if world_size not in chosen:
+            other = elsewhere(planned, world_size)
+            if other is not None:
+                chosen[world_size] = other
+    return {
+        size: Layout(batch, zero.deepspeed_json(config, topology, batch, hidden))
+        for size, batch in sorted(chosen.items())
+    }

@@ -1,0 +1,56 @@
+"""`submissions.jsonl`: what was sent to Slurm for a run, written before and after each sbatch.
+
+A line says what is about to be sent or what came of it, so that a submission that broke off in between is seen and
+nothing is sent twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+
+from conf.layout import RunFolder
+from launcher.runs.read import read_lines
+
+TRAIN, PREPARE, EXPORT = "train", "prepare", "export"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job that Slurm took."""
+
+    job_id: int
+    purpose: str
+    time: float
+
+
+def write_line(folder: RunFolder, event: str, purpose: str, **values: object) -> None:
+    """Append one line in a single write, flushed to the disk: `sending`, `sent` with `job_id`, or `refused`."""
+    line = json.dumps({"time": round(time.time(), 3), "event": event, "purpose": purpose, **values}) + "\n"
+    mode = folder.path.stat().st_mode & 0o666
+    descriptor = os.open(folder.submissions, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode)
+    try:
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_submissions(folder: RunFolder) -> list[Submission]:
+    """The jobs of a run, oldest first."""
+    return [
+        Submission(line["job_id"], str(line.get("purpose", TRAIN)), float(line.get("time", 0.0)))
+        for line in read_lines(folder.submissions)
+        if line.get("event") == "sent" and isinstance(line.get("job_id"), int)
+    ]
+
+
+def unanswered(folder: RunFolder, purpose: str) -> float | None:
+    """When the last `sending` of a purpose was written, if nothing says what came of it."""
+    since: float | None = None
+    for line in read_lines(folder.submissions):
+        if line.get("purpose") == purpose:
+            since = float(line.get("time", 0.0)) if line.get("event") == "sending" else None
+    return since

@@ -1,0 +1,54 @@
+"""From overrides to what would be sent: compose → gather → check → plan → render. Writes nothing.
+
+`plan` prints a proposal, `run` and `submit` write the same bytes, so what is shown is what is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from conf.record import Plan
+from conf.schema import ClusterKind, RunConfig
+from launcher.facts.facts import Facts
+from launcher.problems import ConfigurationError, Problem
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A plan, the facts it rests on, and every file of its run folder."""
+
+    plan: Plan
+    facts: Facts
+    artifacts: Mapping[str, bytes]
+
+
+def propose_config(config: RunConfig, *, fetch: bool = True) -> Proposal:
+    """The proposal of a composed configuration; without `fetch` no weights and no data of a hub are fetched.
+
+    Raises:
+        ConfigurationError: with all problems.
+    """
+    from launcher.check.check import check
+    from launcher.facts.gather import gather
+    from launcher.plan.plan import make_plan
+    from launcher.render.artifacts import render
+
+    facts = gather(config, fetch=fetch)
+    problems = check(config, facts)
+    if problems:
+        raise ConfigurationError(problems)
+    plan = make_plan(config, facts)
+    return Proposal(plan, facts, render(plan, facts))
+
+
+def require_kind(plan: Plan, kind: ClusterKind, instead: str) -> None:
+    """Refuse a plan for the other kind of cluster.
+
+    Raises:
+        ConfigurationError: naming the verb to use instead.
+    """
+    given = plan.config.cluster.kind
+    if given is not kind:
+        rule = f"does not go with this verb, which needs {kind.value}; use `muster {instead}`"
+        raise ConfigurationError([Problem("cluster.kind", given.value, rule)])

@@ -1,0 +1,116 @@
+"""Going on with changed keys: the plan of a run again, in the same folder, under the same id.
+
+Free keys (the cluster, tracking) may change between attempts, `train.max_steps` may grow; the rest is another run
+and needs force. The code in the folder stays what was submitted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conf.files import write_atomically
+from conf.layout import RunFolder
+from conf.record import Plan
+from conf.schema import RunConfig
+from launcher.plan.content import content_of, difference
+from launcher.problems import ConfigurationError, Problem
+from launcher.send.proposal import Proposal
+
+CODE = "code/"
+SCRIPTS = ("job.sh", "job.sbatch")
+
+
+def amend(config: RunConfig, words: list[str], composed: RunConfig) -> RunConfig:
+    """`config` with the keys and groups that `words` name, their values taken from `composed`."""
+    amended: dict[str, Any] = msgspec.to_builtins(config)
+    given: dict[str, Any] = msgspec.to_builtins(composed)
+    # Groups first: `cluster.nodes=4 cluster=slurm` means the same in any order.
+    for word in sorted(words, key=lambda word: "." in word.partition("=")[0]):
+        path = word.partition("=")[0].lstrip("+~").split(".")
+        if word.startswith("~"):
+            path = path[:-1] or path
+        source, target = given, amended
+        for name in path[:-1]:
+            source, target = source[name], target.setdefault(name, {})
+        target[path[-1]] = source[path[-1]]
+    return msgspec.convert(amended, RunConfig)
+
+
+def refuse_changes(before: RunConfig, after: RunConfig, force: bool) -> list[str]:
+    """What changes in the content of the run, as lines; refused where it is more than a growing `train.max_steps`.
+
+    Raises:
+        ConfigurationError: with the difference, unless `force`.
+    """
+    old, new = content_of(before), content_of(after)
+    lines = difference(old, new)
+    if force:
+        return lines
+    refused = [
+        Problem(key, _shown(new.get(key)), f"was {_shown(old.get(key))} and may not change between attempts")
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and not _grows(key, old.get(key), new.get(key))
+    ]
+    if refused:
+        rule = "goes on with changed keys all the same; another name makes another run"
+        raise ConfigurationError([*refused, Problem("--force", "", rule)])
+    return lines
+
+
+def _grows(key: str, old: object, new: object) -> bool:
+    return key == "train.max_steps" and isinstance(old, int) and isinstance(new, int) and new > old
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) -> tuple[Proposal, list[str]]:
+    """The plan with the changed keys, every file of its folder, and what changed in its content.
+
+    Raises:
+        ConfigurationError: keys that may not change, or all problems of the changed configuration.
+    """
+    from launcher.check.check import check
+    from launcher.compose.compose import compose
+    from launcher.facts.gather import gather
+    from launcher.plan.plan import make_plan
+    from launcher.render.artifacts import render
+
+    config = amend(plan.config, words, compose(words, config_dir))
+    lines = refuse_changes(plan.config, config, force)
+    # The run's own folder is no other run of the same name.
+    gathered = gather(config)
+    others = tuple(run for run in gathered.existing_runs if run.run_id != plan.run_id)
+    facts = dataclasses.replace(gathered, existing_runs=others)
+    problems = check(config, facts)
+    if problems:
+        raise ConfigurationError(problems)
+    again = dataclasses.replace(make_plan(config, facts), run_id=plan.run_id, run_dir=plan.run_dir)
+    return Proposal(again, facts, render(again, facts)), lines
+
+
+def write_again(folder: RunFolder, artifacts: Mapping[str, bytes]) -> None:
+    """Write the changed files into the folder, each atomically, `run.json` last; the code stays."""
+    mode = folder.path.stat().st_mode & 0o666
+    for script in SCRIPTS:
+        if script not in artifacts:
+            (folder.path / script).unlink(missing_ok=True)
+    for path in sorted(artifacts, key=lambda path: path == "run.json"):
+        target = folder.path / path
+        if path.startswith(CODE) or _holds(target, artifacts[path]):
+            continue
+        target.parent.mkdir(exist_ok=True)
+        write_atomically(target, artifacts[path], mode)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,37 @@
+"""Asking Slurm about the jobs of runs: one question for all of them, none where no run was ever submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from conf.layout import RunFolder
+from conf.record import Plan, read_plan
+from launcher.runs.submissions import read_submissions
+from slurm.client import Client, SlurmError
+from slurm.parse import Job
+
+
+def client_of(plan: Plan) -> Client:
+    """Slurm's commands as this run uses them (`cluster.slurm_conf`)."""
+    return Client(plan.config.cluster.slurm_conf)
+
+
+def live_jobs(folders: Iterable[RunFolder]) -> dict[int, Job] | None:
+    """The jobs of these runs that Slurm still has, by id; None where one of its clusters could not be asked."""
+    wanted: dict[str | None, set[int]] = {}
+    for folder in folders:
+        ids = {sent.job_id for sent in read_submissions(folder)}
+        if ids:
+            try:
+                slurm_conf = read_plan(folder.run_json).config.cluster.slurm_conf
+            except (FileNotFoundError, ValueError):
+                continue
+            wanted.setdefault(slurm_conf, set()).update(ids)
+    found: dict[int, Job] = {}
+    for slurm_conf, ids in wanted.items():
+        try:
+            jobs = Client(slurm_conf).jobs(sorted(ids))
+        except SlurmError:
+            return None
+        found.update({job.id: job for job in jobs})
+    return found

@@ -1,0 +1,124 @@
+"""Sending a run to Slurm: asks first, notes each step in `submissions.jsonl`, sends nothing twice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from conf.layout import RunFolder
+from conf.record import Plan
+from launcher.problems import SchedulerError
+from launcher.render.side_jobs import exports_after
+from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, unanswered, write_line
+from launcher.send.scheduler import client_of
+from slurm.client import SlurmError, culprit
+
+KEYS = {
+    "account": "cluster.account",
+    "constraint": "cluster.constraint",
+    "cpus-per-task": "cluster.cpus_per_task",
+    "exclude": "cluster.exclude",
+    "gpus-per-node": "cluster.gpus_per_node",
+    "gres": "cluster.gres",
+    "mem": "cluster.mem",
+    "nodelist": "cluster.nodelist",
+    "nodes": "cluster.nodes",
+    "partition": "cluster.partition",
+    "qos": "cluster.qos",
+    "reservation": "cluster.reservation",
+    "signal": "cluster.signal_lead_s",
+    "time": "cluster.time",
+}
+"""sbatch's options and the keys that set them; every other option comes from `cluster.sbatch`."""
+
+
+def ask_first(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sbatch") -> str:
+    """Ask sbatch whether it would take the script; when it would start, in words, or nothing.
+
+    Raises:
+        SchedulerError: it would not; Slurm's words, and the key they are about.
+    """
+    with tempfile.TemporaryDirectory(prefix="muster-") as folder:
+        path = Path(folder) / script
+        path.write_bytes(artifacts[script])
+        try:
+            estimate = client_of(plan).test_only(path)
+        except SlurmError as error:
+            raise refused(error, plan) from error
+    return f", would start at {estimate.start} on {estimate.nodes}" if estimate else ""
+
+
+def send(
+    folder: RunFolder, plan: Plan, purpose: str = TRAIN, after: int | None = None, words: Sequence[str] = ()
+) -> int:
+    """Send the run's script for one purpose; its job id.
+
+    `after` is a job that has to end well first; `words` are handed to the script.
+
+    An earlier `sending` that nobody answered may have become a job: Slurm is asked for it before anything is sent.
+
+    Raises:
+        SchedulerError: Slurm refused or could not be reached.
+    """
+    path = script_of(folder, purpose).absolute()
+    client = client_of(plan)
+    known = [sent.job_id for sent in read_submissions(folder)]
+    arguments = [] if after is None else [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
+    try:
+        if unanswered(folder, purpose) is not None:
+            found = [job.id for job in client.find(path) if job.id not in known]
+            if found:
+                write_line(folder, "sent", purpose, job_id=found[0], found=True)
+                return found[0]
+        write_line(folder, "sending", purpose)
+        job_id = client.submit(path, known, arguments, words)
+    except SlurmError as error:
+        write_line(folder, "refused", purpose, error=str(error))
+        raise refused(error, plan) from error
+    write_line(folder, "sent", purpose, job_id=job_id)
+    return job_id
+
+
+def send_all(folder: RunFolder, plan: Plan) -> int:
+    """Send the run with the jobs around it: the data step before, the export after; the id of the ranks' job.
+
+    Raises:
+        SchedulerError: Slurm refused or could not be reached.
+    """
+    before = (
+        send(folder, plan, PREPARE) if folder.job.prepare_sbatch.exists() and not folder.data_json.exists() else None
+    )
+    job_id = send(folder, plan, TRAIN, after=before)
+    if exports_after(plan):
+        send(folder, plan, EXPORT, after=job_id)
+    return job_id
+
+
+def script_of(folder: RunFolder, purpose: str) -> Path:
+    """The script that sbatch gets for a purpose."""
+    scripts = {TRAIN: folder.job_sbatch, PREPARE: folder.job.prepare_sbatch, EXPORT: folder.job.export_sbatch}
+    return scripts[purpose]
+
+
+def refused(error: SlurmError, plan: Plan) -> SchedulerError:
+    """Slurm's refusal, verbatim, with the key that caused it where its words tell."""
+    option = culprit(error.stderr)
+    lines = [error.stderr.strip() or str(error)]
+    if option is not None:
+        lines.append(f"about: {key_of(option, plan)}")
+    return SchedulerError("\n".join(lines))
+
+
+def key_of(option: str, plan: Plan) -> str:
+    """The key that set an sbatch option, with its value."""
+    cluster = plan.config.cluster
+    raw = {name.replace("_", "-"): value for name, value in cluster.sbatch.items()}
+    if option in raw:
+        return f"cluster.sbatch.{option}={raw[option]}"
+    if option == "gres" and cluster.gres is None:
+        option = "gpus-per-node"
+    key = KEYS.get(option)
+    if key is None:
+        return f"sbatch --{option}"
+    return f"{key}={getattr(cluster, key.partition('.')[2])}"

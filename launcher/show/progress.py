@@ -1,0 +1,233 @@
+"""The live line of a run, drawn from what rank 0 appends to `metrics.jsonl` and `events.jsonl`.
+
+`View` is the state and knows no terminal; `Progress` follows the files and draws: one bar on a terminal, plain lines
+elsewhere. rich is imported only for the bar.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+from conf.layout import RunFolder
+from launcher.runs.read import Follower, Line, number, read_tail
+from launcher.show import units
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+PLAIN_INTERVAL_S = 10.0
+PACE_STEPS = 50
+PHASES = {
+    "prepare": "preparing data",
+    "load": "loading model",
+    "rehearsal": "rehearsing the longest batch",
+    "train": "training",
+    "evaluate": "evaluating",
+    "save": "saving",
+    "export": "exporting",
+}
+
+
+@dataclass
+class View:
+    """Where a run is, from the lines seen so far."""
+
+    total_steps: int | None = None
+    phase: str = ""
+    done: int | None = None
+    total: int | None = None
+    unit: str = ""
+    step: int = 0
+    values: Line = field(default_factory=dict)
+    pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_STEPS))
+
+    def take_metrics(self, line: Line) -> None:
+        """One line of metrics.jsonl."""
+        step = line.get("step")
+        if not isinstance(step, int):
+            return
+        self.values.update(line)
+        if "train/loss" in line:
+            if step <= self.step:
+                self.pace.clear()
+            self.step = step
+            if isinstance(line.get("time"), int | float):
+                self.pace.append((float(line["time"]), step))
+
+    def take_event(self, line: Line) -> str:
+        """One line of events.jsonl; what is worth a line of its own for a person, or nothing."""
+        event = line.get("event")
+        if event == "phase":
+            return self._take_phase(line)
+        if event == "attempt_started":
+            self.pace.clear()
+            self.phase, self.done, self.total = "", None, None
+            return f"attempt {line.get('attempt', 0)}: {line.get('world_size', '?')} ranks"
+        return describe_event(line)
+
+    def _take_phase(self, line: Line) -> str:
+        before = self.phase
+        self.phase = str(line.get("phase", ""))
+        self.done, self.total = line.get("done"), line.get("total")
+        self.unit = str(line.get("unit", ""))
+        if self.phase == "train" and isinstance(self.total, int) and self.unit in ("", "step", "steps"):
+            self.total_steps = self.total
+        return PHASES.get(self.phase, self.phase) if self.phase not in (before, "train", "evaluate", "save") else ""
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether the steps say how far the run is, rather than the phase's own count."""
+        return self.phase in ("train", "evaluate", "save") and self.step > 0
+
+    @property
+    def fraction(self) -> tuple[int, int | None]:
+        """Done and total of what is going on now."""
+        if self.phase in ("train", "evaluate", "save"):
+            return self.step, self.total_steps
+        return self.done or 0, self.total
+
+    def eta_s(self) -> float | None:
+        """Seconds to the last step at the pace of the last lines; None before two of them."""
+        if self.total_steps is None or len(self.pace) < 2:
+            return None
+        (first_time, first_step), (last_time, last_step) = self.pace[0], self.pace[-1]
+        if last_step <= first_step:
+            return None
+        return (last_time - first_time) / (last_step - first_step) * max(0, self.total_steps - last_step)
+
+    def text(self) -> str:
+        """The line without its bar."""
+        phase = PHASES.get(self.phase, self.phase or "starting")
+        if not self.in_steps:
+            amount = f" {self.done}" + (f"/{self.total}" if self.total else "") if self.done is not None else ""
+            return f"{phase}{amount} {self.unit if amount else ''}".strip()
+        total = f"/{self.total_steps}" if self.total_steps else ""
+        parts = [f"step {self.step}{total}", *metric_words(self.values)]
+        eta = self.eta_s()
+        if eta is not None:
+            parts.append(f"ETA {units.duration(eta)}")
+        return "  ".join(parts) if self.phase == "train" else "  ".join([phase, *parts])
+
+
+def metric_words(values: Line) -> list[str]:
+    """`loss 2.31`, `lr 1e-05`, … of the metrics that are there."""
+    words = []
+    for key, form in (
+        ("train/loss", "loss {:.4f}"),
+        ("train/learning_rate", "lr {:.3g}"),
+        ("train/grad_norm", "norm {:.3g}"),
+    ):
+        value = number(values.get(key))
+        if value is not None:
+            words.append(form.format(value))
+    speed = number(values.get("perf/tokens_per_second"))
+    if speed is not None:
+        words.append(f"{units.count(speed)} tokens/s")
+    mfu = number(values.get("perf/mfu"))
+    if mfu is not None:
+        words.append(f"MFU {mfu:.1%}")
+    return words
+
+
+def describe_event(line: Line) -> str:
+    """An event in words, where a person wants a line of it."""
+    event = line.get("event")
+    if event == "evaluation":
+        loss, perplexity = number(line.get("loss")), number(line.get("perplexity"))
+        words = [f"loss {loss:.4f}" if loss is not None else "", f"perplexity {perplexity:.4g}" if perplexity else ""]
+        return f"evaluation at step {line.get('step')}: " + ", ".join(word for word in words if word)
+    if event == "checkpoint":
+        size, seconds = number(line.get("bytes")), number(line.get("seconds"))
+        return f"checkpoint of step {line.get('step')}" + (
+            f": {units.size(size)} in {seconds:.1f} s" if size is not None and seconds is not None else ""
+        )
+    if event == "exported":
+        verified = "verified" if line.get("verified") else "NOT verified"
+        return f"exported to {line.get('path')}, {verified}"
+    if event == "warning":
+        return f"warning: {line.get('text', '')}"
+    if event == "batch":
+        return str(line.get("text", ""))
+    if event == "attempt_ended":
+        return f"attempt {line.get('attempt', 0)} ended: {line.get('state', '')} {line.get('reason', '')}".rstrip()
+    return ""
+
+
+class Progress:
+    """Follows a run's files and draws its view."""
+
+    def __init__(self, folder: RunFolder, total_steps: int | None, out: TextIO | None = None) -> None:
+        """Start at the end of what is there, so that a resumed run does not replay its past."""
+        self.out = out or sys.stdout
+        self.view = View(total_steps=total_steps)
+        earlier = [line for line in read_tail(folder.metrics) if "train/loss" in line]
+        if earlier:
+            self.view.step = int(earlier[-1].get("step", 0))
+        self._metrics = Follower(folder.metrics, from_end=True)
+        self._events = Follower(folder.events, from_end=True)
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._printed_at = 0.0
+        self._printed = ""
+
+    def __enter__(self) -> Progress:
+        if self.out.isatty():
+            self._start_bar()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.update()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        elif self.view.in_steps and self.view.text() != self._printed:
+            self._print_plain(force=True)
+
+    def update(self) -> None:
+        """Read what is new and draw it."""
+        events, metrics = self._events.read(), self._metrics.read()
+        for line in metrics:
+            self.view.take_metrics(line)
+        for line in events:
+            text = self.view.take_event(line)
+            if text:
+                self.say(text)
+        if self._bar is not None and self._task is not None:
+            done, total = self.view.fraction
+            self._bar.update(self._task, completed=done, total=total, description=self.view.text())
+        elif events or metrics:
+            self._print_plain()
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self.out, flush=True)
+
+    def _print_plain(self, force: bool = False) -> None:
+        """A plain line at most every ten seconds, so that a log of a long run stays short."""
+        now, text = time.monotonic(), self.view.text()
+        if force or (self.view.in_steps and text != self._printed and now - self._printed_at >= PLAIN_INTERVAL_S):
+            print(text, file=self.out, flush=True)
+            self._printed_at, self._printed = now, text
+
+    def _start_bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(file=self.out),
+            refresh_per_second=4,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("starting", total=None)
