@@ -40,6 +40,7 @@ def train(training: Training) -> Ending:
     """Train from `training.progress` to the last step, or to where a stop or a loss that is no number ends it."""
     progress = training.progress
     training.engine.train()
+    training.window.begin()
     training.journal.phase("train", progress.step, training.total_steps, "steps")
     with contextlib.closing(_steps(training, progress.step + 1)) as steps:
         for step, data_s in steps:

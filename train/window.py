@@ -27,9 +27,10 @@ class Window:
         self._operations = operations_per_token
         self._peak = peak
         self._loss = torch.zeros((), dtype=torch.float64, device=world.device)
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Forget what was measured; the clock starts here."""
         self._loss.zero_()
         self._steps = self._targets = self._tokens = 0
         self._useful = self._data_s = self._outside_s = 0.0
@@ -72,7 +73,7 @@ class Window:
         }
         if self._peak is not None:
             values["perf/mfu"] = per_second / self._world.size * self._operations / self._peak
-        self._begin()
+        self.begin()
         return values
 
 
