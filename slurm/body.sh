@@ -273,7 +273,7 @@ run_ranks() {
   say "the ranks' step ended with status $ranks_status"
 }
 
-# decide: the word of train/decide.py, which runs in the ranks' environment on the first node.
+# decide: the word of train/node/decide.py, which runs in the ranks' environment on the first node.
 decide() {
   srun "${srun_arguments[@]}" --export=ALL --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" --overlap \
     bash "$run/job/body.sh" node "$run" decide || say "the decision ended with status $?"

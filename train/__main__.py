@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NoReturn
 from conf.layout import RunFolder
 
 if TYPE_CHECKING:
-    from train.process import Entry
-    from train.start import Program
+    from train.node.process import Entry
+    from train.node.start import Program
 
 USAGE = "usage: python -I RUN/code/muster.zip agent|prepare|decide RUN, or export RUN [--step N]"
 
@@ -51,13 +51,13 @@ def _read_step(words: list[str]) -> int | None:
 
 
 def _agent(folder: RunFolder, _step: int | None) -> int:
-    from train.env import read_node_env
-    from train.start import TRAIN, Program, own_argv
+    from train.node.env import read_node_env
+    from train.node.start import TRAIN, Program, own_argv
 
     good = _run_agent(folder, Program(TRAIN, _train, own_argv("rank", folder.path)))
     environment = read_node_env(os.environ)
     if environment.is_local:
-        from train.aftermath import conclude
+        from train.node.aftermath import conclude
 
         decision = conclude(folder, environment)
         good = good and (decision is None or decision.good)
@@ -65,7 +65,7 @@ def _agent(folder: RunFolder, _step: int | None) -> int:
 
 
 def _export(folder: RunFolder, step: int | None) -> int:
-    from train.start import EXPORT, Program, own_argv
+    from train.node.start import EXPORT, Program, own_argv
 
     words = [] if step is None else ["--step", str(step)]
     argv = [*own_argv("export-rank", folder.path), *words]
@@ -74,10 +74,10 @@ def _export(folder: RunFolder, step: int | None) -> int:
 
 def _run_agent(folder: RunFolder, program: Program) -> bool:
     from conf.record import read_plan
-    from train.agent import run_agent
-    from train.env import MissingEnvironmentError, read_node_env
-    from train.node import Node
-    from train.start import own_argv
+    from train.node.agent import run_agent
+    from train.node.env import MissingEnvironmentError, read_node_env
+    from train.node.node import Node
+    from train.node.start import own_argv
 
     try:
         plan, environment = read_plan(folder.run_json), read_node_env(os.environ)
@@ -94,7 +94,7 @@ def _train(folder: RunFolder, attempt: int) -> None:
 
 def _exporting(step: int | None) -> Entry:
     def export(folder: RunFolder, attempt: int) -> None:
-        from train.export_rank import main as export_checkpoint
+        from train.export.rank import main as export_checkpoint
 
         export_checkpoint(folder, attempt, step)
 
@@ -110,23 +110,23 @@ def _export_rank(folder: RunFolder, step: int | None) -> NoReturn:
 
 
 def _become_rank(folder: RunFolder, entry: Entry) -> NoReturn:
-    from train.env import read_node_env
-    from train.process import leave_process, run_rank
+    from train.node.env import read_node_env
+    from train.node.process import leave_process, run_rank
 
     run_rank(entry, folder, read_node_env(os.environ).attempt, agent_pid=os.getppid())
     leave_process(0)
 
 
 def _prepare(folder: RunFolder, _step: int | None) -> int:
-    from train.data_step import run_data_step
-    from train.env import read_attempt
+    from train.node.data_step import run_data_step
+    from train.node.env import read_attempt
 
     return run_data_step(folder, read_attempt(os.environ))
 
 
 def _decide(folder: RunFolder, _step: int | None) -> int:
-    from train.aftermath import conclude
-    from train.env import read_node_env
+    from train.node.aftermath import conclude
+    from train.node.env import read_node_env
 
     conclude(folder, read_node_env(os.environ))
     return 0

@@ -23,7 +23,7 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from train.storage import Storage, WrittenFile
+from train.checkpoint.storage import Storage, WrittenFile
 
 
 def start_distributed(backend: str, timeout: timedelta) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from train.data.batches import IGNORED, Loader, MicroBatch
-from train.loss import loss_sum
+from train.model.loss import loss_sum
 from train.training import Training
 
 

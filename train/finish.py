@@ -7,11 +7,11 @@ import socket
 import time
 
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
+from train.checkpoint.saving import save
 from train.evaluate import evaluate, evaluate_and_record
-from train.export import ExportResult, export
-from train.proof import free_bytes
-from train.samples import write_samples
-from train.saving import save
+from train.export.export import ExportResult, export
+from train.export.proof import free_bytes
+from train.export.samples import write_samples
 from train.training import Ending, Training, stopped
 
 

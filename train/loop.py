@@ -15,13 +15,13 @@ import torch
 
 from conf.outcome import State
 from conf.schema import EvalStrategy, Precision
+from train.checkpoint.saving import is_save_due, save
 from train.data.batches import Step
 from train.evaluate import evaluate_and_record
-from train.loss import loss_sum
-from train.saving import is_save_due, save
-from train.schedule import learning_rate
+from train.metrics.window import memory
+from train.model.loss import loss_sum
+from train.model.schedule import learning_rate
 from train.training import Ending, Training, not_a_number, stopped
-from train.window import memory
 
 
 def rehearse(training: Training) -> None:

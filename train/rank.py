@@ -16,7 +16,8 @@ import torch
 from conf.layout import RunFolder
 from conf.outcome import State
 from conf.record import Layout, Plan, read_plan
-from train import checkpoint, distributed
+from train import distributed
+from train.checkpoint import checkpoint
 from train.data.batches import Loader
 from train.data.documents import Documents
 from train.data.prepared import read_prepared
@@ -24,15 +25,15 @@ from train.distributed import World
 from train.engine import Engine, parameter_count
 from train.evaluate import evaluate_and_record
 from train.finish import finish
-from train.flops import mean_context, operations_per_token, peak_operations
 from train.loop import rehearse, train
-from train.metrics import Journal
-from train.model import accepts_logits_to_keep, load_model
-from train.optimizer import make_optimizer
+from train.metrics.journal import Journal
+from train.metrics.track import Tracker
+from train.metrics.window import Window
+from train.model.flops import mean_context, operations_per_token, peak_operations
+from train.model.model import accepts_logits_to_keep, load_model
+from train.model.optimizer import make_optimizer
 from train.stop import StopVote
-from train.track import Tracker
 from train.training import Ending, Progress, Record, Training, stopped
-from train.window import Window
 
 
 class WorldSizeError(Exception):

@@ -11,9 +11,9 @@ from conf.record import Layout, Plan
 from train.data.batches import Loader
 from train.distributed import World
 from train.engine import Engine
-from train.metrics import Journal
+from train.metrics.journal import Journal
+from train.metrics.window import Window
 from train.stop import StopVote
-from train.window import Window
 
 Record = Callable[[int, Mapping[str, float]], None]
 """Takes a step and its metrics; on ranks other than 0 it does nothing with them."""

@@ -1,4 +1,4 @@
-"""Everything a plan knows of the outside, as values: `launcher.facts.gather` fills them in, tests write them by hand."""
+"""Everything a plan knows of the outside, as values. `launcher.facts.gather` fills them in; tests write their own."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from conf.layout import RunFolder
 from conf.record import read_plan
-from train.agent import run_agent
-from train.env import read_node_env
-from train.node import Node
-from train.process import Entry, leave_process, run_rank
-from train.start import TRAIN, Program
+from train.node.agent import run_agent
+from train.node.env import read_node_env
+from train.node.node import Node
+from train.node.process import Entry, leave_process, run_rank
+from train.node.start import TRAIN, Program
 
 
 def _meet(folder: RunFolder) -> int:

@@ -20,8 +20,8 @@ from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure
 from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
 from conf.schema import RunConfig
-from train.causes import first_cause
-from train.last_words import read_failures, read_reports
+from train.node.causes import first_cause
+from train.node.last_words import read_failures, read_reports
 
 pytestmark = pytest.mark.dist
 

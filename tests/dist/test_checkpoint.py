@@ -20,7 +20,7 @@ import pytest
 from conf.layout import RunFolder
 from tests.dist.harness import join_world, launch_each, launch_to_fail
 from tests.dist.small_models import open_engine, train_steps, write_model
-from train import checkpoint
+from train.checkpoint import checkpoint
 from train.distributed import World
 
 pytestmark = pytest.mark.dist

@@ -13,10 +13,11 @@ import torch
 from conf.layout import RunFolder
 from tests.dist.harness import join_world, launch_each
 from tests.dist.small_models import open_engine, train_steps, write_model, write_tokenizer
-from train import checkpoint, proof
+from train.checkpoint import checkpoint
+from train.export import proof
 from train.distributed import World
-from train.export import export
-from train.shards import deal, file_names, pieces
+from train.export.export import export
+from train.export.shards import deal, file_names, pieces
 
 pytestmark = pytest.mark.dist
 

@@ -9,12 +9,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from conf.architectures import PACKABLE
-from train import attention, per_document
-from train.attention import packed_difference, self_check, small_model_config
 from train.data.batches import MicroBatch
 from train.data.documents import Document
 from train.data.tensors import packed_batch, padded_batch
-from train.loss import loss_sum
+from train.model import attention, per_document
+from train.model.attention import packed_difference, self_check, small_model_config
+from train.model.loss import loss_sum
 
 WINDOWED = ("gemma3_text", "mistral", "mixtral", "phi3", "qwen2")
 

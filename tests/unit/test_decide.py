@@ -21,10 +21,10 @@ from conf.outcome import (
     write_outcome,
     write_record,
 )
-from train.aftermath import conclude, read_history, read_settings
-from train.causes import TERMINATED
-from train.decide import History, Settings, Verdict, decide
-from train.env import NodeEnv
+from train.node.aftermath import conclude, read_history, read_settings
+from train.node.causes import TERMINATED
+from train.node.decide import History, Settings, Verdict, decide
+from train.node.env import NodeEnv
 
 NOW = 1_800_000_000.0
 QUEUE = Settings(requeue=True, max_requeues=20)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from train.flops import matmul_parameters, mean_context, operations_per_token, peak_operations
+from train.model.flops import matmul_parameters, mean_context, operations_per_token, peak_operations
 
 LLAMA_8B = {
     "hidden_size": 4096,

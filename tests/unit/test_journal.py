@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conf.layout import RunFolder
-from train.metrics import Journal
+from train.metrics.journal import Journal
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

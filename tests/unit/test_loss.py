@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from train.data.tensors import target_positions
-from train.loss import CHUNK, loss_sum
+from train.model.loss import CHUNK, loss_sum
 
 VOCABULARY = 11
 

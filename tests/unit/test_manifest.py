@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from train.manifest import (
+from train.checkpoint.manifest import (
     BadCheckpointError,
     Entry,
     Manifest,
@@ -22,7 +22,7 @@ from train.manifest import (
     verify_sizes,
     write_manifest,
 )
-from train.storage import HashingFile, Storage, WrittenFile, hashed_file, sha256_of
+from train.checkpoint.storage import HashingFile, Storage, WrittenFile, hashed_file, sha256_of
 
 CONTENT = {"states/a.pt": b"first" * 1000, "states/b.pt": b"second" * 1000}
 

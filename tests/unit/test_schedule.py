@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from conf.schema import ScheduleConfig, Scheduler
-from train.schedule import learning_rate, resolved_steps
+from train.model.schedule import learning_rate, resolved_steps
 
 TOTAL, WARMUP, DECAY, PEAK, FLOOR = 40, 5, 12, 3e-4, 0.1
 

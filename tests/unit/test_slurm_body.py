@@ -14,7 +14,7 @@ import pytest
 
 from conf.layout import JobFiles, RunFolder
 from slurm.scripts import read_body
-from train.env import NODE_NAMES
+from train.node.env import NODE_NAMES
 
 BODY = Path(__file__).parents[2] / "slurm" / "body.sh"
 SCRIPTS = [BODY, BODY.parent / "devcluster" / "node.sh"]

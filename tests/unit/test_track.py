@@ -17,8 +17,8 @@ from conf.layout import RunFolder
 from conf.record import Batch, Device, Layout, Plan, Topology
 from conf.schema import RunConfig, TrackingMode
 from conf.schema import Tracker as TrackerName
-from train.redaction import redacted
-from train.track import Patience, Tracker, require_server
+from train.metrics.redaction import redacted
+from train.metrics.track import Patience, Tracker, require_server
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 BLOCK = 32768
@@ -186,7 +186,7 @@ def test_no_key_is_said_before_wandb_could_ask_for_one(folder: RunFolder) -> Non
 
 def test_tracking_none_imports_nothing(folder: RunFolder) -> None:
     assert Tracker.open(plan(folder, TrackerName.none), folder, 0) is None
-    code = "import sys, train.track; sys.exit('wandb' in sys.modules)"
+    code = "import sys, train.metrics.track; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from conf.layout import Attempt
 from conf.outcome import Cause, Failure, RankExit
-from train.causes import classify, classify_exit, describe_exit
-from train.env import MissingEnvironmentError, read_node_env, read_rank_env
-from train.process import cores_near, parse_cores
-from train.watch import Watch, count_memory_kills, record_failure, speak_for_the_silent
+from train.node.causes import classify, classify_exit, describe_exit
+from train.node.env import MissingEnvironmentError, read_node_env, read_rank_env
+from train.node.process import cores_near, parse_cores
+from train.node.watch import Watch, count_memory_kills, record_failure, speak_for_the_silent
 
 
 class OutOfMemoryError(RuntimeError):

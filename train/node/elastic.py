@@ -17,14 +17,14 @@ from torch.distributed.elastic.agent.server.api import WorkerGroup, WorkerSpec
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs
 
-from train.meeting import Meeting
-from train.watch import GRACE_S, Watch
+from train.node.meeting import Meeting
+from train.node.watch import GRACE_S, Watch
 
 MONITOR_S = 0.1
 
 
 class OwnLogs(LogsSpecs):
-    """Leaves the streams alone: ranks append to their own logs (`train.process`), both streams to one file."""
+    """Leaves the streams alone: ranks append to their own logs (`train.node.process`), both streams to one file."""
 
     def __init__(self, scratch: Path):
         super().__init__()

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from train.checkpoint.storage import WrittenFile, hashed_file
 from train.engine import Engine, whole_shape
-from train.storage import WrittenFile, hashed_file
 
 INDEX_NAME = "model.safetensors.index.json"
 _LAYER = re.compile(r"^(?:.*?\.)??\d+(?=\.)")

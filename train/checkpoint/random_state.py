@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import torch
 
-from train.storage import WrittenFile, hashed_file
+from train.checkpoint.storage import WrittenFile, hashed_file
 
 
 def write(folder: Path, rank: int) -> WrittenFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from train import checkpoint
+from train.checkpoint import checkpoint
 from train.training import Training
 
 

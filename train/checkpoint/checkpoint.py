@@ -19,12 +19,12 @@ import torch
 
 from conf.layout import RunFolder
 from conf.outcome import Cause
-from train import random_state
+from train.checkpoint import random_state
+from train.checkpoint.manifest import Manifest, entries, write_manifest
+from train.checkpoint.stock import checked_manifest, list_checkpoints, quarantine, verified
+from train.checkpoint.storage import WrittenFile, flush_folder
 from train.distributed import World, attempted
 from train.engine import Engine
-from train.manifest import Manifest, entries, write_manifest
-from train.stock import checked_manifest, list_checkpoints, quarantine, verified
-from train.storage import WrittenFile, flush_folder
 
 STATES = "states"
 UNIVERSAL_CHECKPOINT_INFO = {"universal_checkpoint_version": 0.4}

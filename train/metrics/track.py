@@ -25,7 +25,7 @@ from conf.outcome import State
 from conf.record import Plan
 from conf.schema import Tracker as TrackerName
 from conf.schema import TrackingMode
-from train.redaction import redacted
+from train.metrics.redaction import redacted
 
 STEP = "train/global_step"
 QUEUE_LENGTH = 10_000

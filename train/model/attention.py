@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from conf.architectures import PACKABLE
-from train.per_document import PackingError, attend
+from train.model.per_document import PackingError, attend
 
 NAME = "muster"
 

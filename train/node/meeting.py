@@ -16,7 +16,7 @@ from torch._C._distributed_c10d import Store, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo
 from torch.distributed.elastic.rendezvous.api import RendezvousStoreInfo
 
-from train.data_step import NodeLostError
+from train.node.data_step import NodeLostError
 
 PORTS_TRIED = 64
 POLL_S = 0.2

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from conf.layout import RunFolder
+from train.checkpoint.manifest import BadCheckpointError, Manifest, read_manifest, verify_part, verify_sizes
 from train.distributed import World
-from train.manifest import BadCheckpointError, Manifest, read_manifest, verify_part, verify_sizes
 
 
 def list_checkpoints(folder: RunFolder) -> tuple[list[int], int]:

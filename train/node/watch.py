@@ -18,7 +18,7 @@ from pathlib import Path
 
 from conf.layout import Attempt
 from conf.outcome import AgentReport, Failure, RankExit, write_record
-from train.causes import classify, classify_exit, describe_exit
+from train.node.causes import classify, classify_exit, describe_exit
 
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for ranks that another rank's failure has made useless."""

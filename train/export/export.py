@@ -19,11 +19,11 @@ import torch
 
 from conf.files import write_atomically
 from conf.layout import RunFolder
-from train import proof
+from train.checkpoint.storage import WrittenFile, flush_folder
 from train.distributed import World, attempted
 from train.engine import Engine
-from train.shards import INDEX_NAME, Part, index, write_weights
-from train.storage import WrittenFile, flush_folder
+from train.export import proof
+from train.export.shards import INDEX_NAME, Part, index, write_weights
 
 RECORD_NAME = "muster.json"
 

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 from conf.layout import RunFolder
 from conf.outcome import Cause
-from train.env import RankEnv, read_rank_env
-from train.last_words import STACKS
-from train.watch import record_failure
+from train.node.env import RankEnv, read_rank_env
+from train.node.last_words import STACKS
+from train.node.watch import record_failure
 
 Entry = Callable[[RunFolder, int], None]
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15

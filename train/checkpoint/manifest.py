@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from conf.files import write_atomically
-from train.storage import WrittenFile, sha256_of
+from train.checkpoint.storage import WrittenFile, sha256_of
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan
-from train.process import Entry, run_rank
+from train.node.process import Entry, run_rank
 
 HEAVY_MODULES = ("torch", "deepspeed", "transformers", "datasets", "train.rank")
 TRAIN, EXPORT = "train", "export"
@@ -56,7 +56,7 @@ def own_argv(verb: str, run: Path) -> list[str]:
     loader = globals().get("__loader__")
     if isinstance(loader, zipimport.zipimporter):
         return [sys.executable, "-I", loader.archive, verb, str(run)]
-    return [sys.executable, "-I", "-c", RUN_CHECKOUT, str(Path(__file__).parents[1]), verb, str(run)]
+    return [sys.executable, "-I", "-c", RUN_CHECKOUT, str(Path(__file__).parents[2]), verb, str(run)]
 
 
 def set_environment(environ: MutableMapping[str, str], plan: Plan, scratch: Path) -> None:

@@ -1,6 +1,6 @@
 """What comes after an attempt: the end, or the queue again. Decided here and nowhere else. Pure.
 
-`train.aftermath` reads what this needs and writes what it says.
+`train.node.aftermath` reads what this needs and writes what it says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from conf.outcome import AgentReport, Cause, Failure, Outcome, State, StopReason
-from train.causes import first_cause, is_termination
+from train.node.causes import first_cause, is_termination
 
 MAX_WITHOUT_PROGRESS = 3
 """Attempts in a row that may end without a newer checkpoint before the run ends."""

@@ -9,7 +9,7 @@ import msgspec
 
 from conf.layout import Attempt
 from conf.outcome import AgentReport, Cause, Failure
-from train.causes import describe_exit, first_cause
+from train.node.causes import describe_exit, first_cause
 
 STACKS = "stacks of all threads of the failed rank:"
 """What a failing rank writes into its log before its stacks and its error."""

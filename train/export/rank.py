@@ -7,12 +7,13 @@ from dataclasses import replace
 from conf.layout import RunFolder
 from conf.outcome import Cause, read_outcome, write_outcome
 from conf.record import read_plan
-from train import checkpoint, distributed
+from train import distributed
+from train.checkpoint import checkpoint
 from train.engine import Engine
-from train.export import ExportResult, export
-from train.metrics import Journal
-from train.model import load_model
-from train.optimizer import make_optimizer
+from train.export.export import ExportResult, export
+from train.metrics.journal import Journal
+from train.model.model import load_model
+from train.model.optimizer import make_optimizer
 from train.rank import layout_of
 
 

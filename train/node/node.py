@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from conf.layout import Attempt, RunFolder
 from conf.outcome import Cause
 from conf.record import Device, Plan
-from train.env import NodeEnv
-from train.start import Program
+from train.node.env import NodeEnv
+from train.node.start import Program
 
 
 class UnfitNodeError(Exception):

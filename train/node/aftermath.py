@@ -1,4 +1,4 @@
-"""After an attempt: reads what it left, asks `train.decide`, and writes the outcome and the word for the job script."""
+"""After an attempt: reads what it left, asks `train.node.decide`, writes the outcome and the word for the job script."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from conf.files import write_atomically
 from conf.layout import RunFolder
 from conf.outcome import read_outcome, read_stop, write_outcome
-from train.decide import Decision, History, Settings, Verdict, decide
-from train.env import NodeEnv
-from train.last_words import read_failures, read_reports
-from train.metrics import Journal
+from train.metrics.journal import Journal
+from train.node.decide import Decision, History, Settings, Verdict, decide
+from train.node.env import NodeEnv
+from train.node.last_words import read_failures, read_reports
 
 
 def conclude(folder: RunFolder, environment: NodeEnv) -> Decision | None:

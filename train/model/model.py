@@ -15,7 +15,7 @@ from torch import nn
 from conf.layout import RunFolder
 from conf.record import Layout, Plan
 from conf.schema import ModelInit, Precision
-from train import attention
+from train.model import attention
 
 DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32, Precision.fp16: torch.float16}
 

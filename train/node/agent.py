@@ -2,8 +2,8 @@
 
     environment → data step (node 0) beside the imports → port → meeting → ranks → report → decision (local runs)
 
-Meaning travels in files: ranks and agents write why they failed, `train.decide` reads it. The exit status only says
-whether every rank of this node ended well.
+Meaning travels in files: ranks and agents write why they failed, `train.node.decide` reads it. The exit status only
+says whether every rank of this node ended well.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from conf.files import write_atomically
 from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason, read_stop
 from conf.schema import Access
-from train.causes import TERMINATED
-from train.last_words import print_failures
-from train.metrics import Journal
-from train.node import Node, check_gpus, check_topology
-from train.start import EXPORT, Start, choose_start, make_entrypoint, preload, set_environment
-from train.watch import count_memory_kills, describe_failure, speak_for_the_silent, write_report
+from train.metrics.journal import Journal
+from train.node.causes import TERMINATED
+from train.node.last_words import print_failures
+from train.node.node import Node, check_gpus, check_topology
+from train.node.start import EXPORT, Start, choose_start, make_entrypoint, preload, set_environment
+from train.node.watch import count_memory_kills, describe_failure, speak_for_the_silent, write_report
 
 if TYPE_CHECKING:
-    from train.meeting import Meeting
+    from train.node.meeting import Meeting
 
 MEET_S = 600.0
 """Longest that an agent waits for the others once the data is there; imports on a cold file system are slow."""
@@ -80,7 +80,7 @@ def run_agent(node: Node) -> bool:
 
 def _follow(node: Node) -> Ending:
     """From the data step to the end of the ranks; what goes wrong with the agent itself is in the ending."""
-    from train.data_step import DataStepError, StopAskedError, publish
+    from train.node.data_step import DataStepError, StopAskedError, publish
 
     ending = Ending()
     try:
@@ -102,7 +102,7 @@ def _follow(node: Node) -> Ending:
 
 
 def _prepare_and_run(node: Node, ending: Ending) -> None:
-    from train.data_step import DataStep, publish, wait_for_marker
+    from train.node.data_step import DataStep, publish, wait_for_marker
 
     environment = node.environment
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
         ending.start = start.mode
         if step is not None:
             step.wait()
-    from train.meeting import Meeting, listen
+    from train.node.meeting import Meeting, listen
 
     if environment.is_head:
         listener = listen(environment.port)
@@ -128,7 +128,7 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
 
 
 def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: Ending) -> None:
-    from train.elastic import make_agent, run_to_end
+    from train.node.elastic import make_agent, run_to_end
 
     node.attempt.logs.mkdir(parents=True, exist_ok=True)
     entrypoint = make_entrypoint(start, node.program, node.folder, node.environment.attempt)

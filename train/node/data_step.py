@@ -19,10 +19,10 @@ import msgspec
 from conf.files import write_atomically
 from conf.layout import Attempt, RunFolder
 from conf.outcome import Cause, Failure
-from train.causes import classify_exit, describe_exit
-from train.metrics import Journal
-from train.process import die_with_parent
-from train.watch import record_failure
+from train.metrics.journal import Journal
+from train.node.causes import classify_exit, describe_exit
+from train.node.process import die_with_parent
+from train.node.watch import record_failure
 
 POLL_S = 0.1
 MARKER_POLL_S = 0.5
