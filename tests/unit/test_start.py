@@ -53,8 +53,8 @@ def test_verbs_from_a_zip(tmp_path: Path) -> None:
             for path in (ROOT / package).rglob("*.py"):
                 file.write(path, path.relative_to(ROOT))
         file.writestr("__main__.py", "from train.__main__ import main\n\nmain()\n")
-    code = f"import sys; sys.path.insert(0, {str(archive)!r}); from train.node.start import own_argv; "
-        "from pathlib import Path"
+    imports = "from train.node.start import own_argv; from pathlib import Path"
+    code = f"import sys; sys.path.insert(0, {str(archive)!r}); {imports}"
     printed = subprocess.run(
         [sys.executable, "-I", "-c", f"{code}; print(own_argv('rank', Path('/r'))[1:])"],
         cwd=tmp_path,
@@ -82,8 +82,8 @@ def test_wrong_command_line(words: list[str]) -> None:
 
 
 def test_verbs_are_light() -> None:
-    code = "import sys, train.__main__, train.node.aftermath, train.node.agent; "
-        "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    modules = "train.__main__, train.node.aftermath, train.node.agent"
+    code = f"import sys, {modules}; print(sorted({{'torch', 'numpy'}} & set(sys.modules)))"
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"
 

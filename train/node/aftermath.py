@@ -1,4 +1,4 @@
-"""After an attempt: reads what it left, asks `train.node.decide`, writes the outcome and the word for the job script."""
+"""After an attempt: reads what it left, asks `train.node.decide`, writes the outcome and the job script's word."""
 
 from __future__ import annotations
 
