@@ -14,3 +14,10 @@ COLUMNS: dict[DataFormat, dict[str, tuple[str, ...]]] = {
 
 OPTIONAL = frozenset({"input"})
 """Roles without which a format is still that format."""
+
+USUAL_NAMES = {
+    "prompt": ("question", "query", "input", "source"),
+    "response": ("answer", "output", "target", "label"),
+    "text": ("content", "document", "body"),
+}
+"""Names that columns of a role often have elsewhere: only ever proposed to a person, never taken by themselves."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from conf.formats import COLUMNS, OPTIONAL
+from conf.formats import COLUMNS, OPTIONAL, USUAL_NAMES
 from conf.schema import DataConfig, DataFormat, RunConfig
 from launcher.facts.facts import DataFile, Facts
 from launcher.problems import Problem, nearest
@@ -94,14 +94,27 @@ def _lacking(kind: DataFormat, file: DataFile, data: DataConfig) -> list[str]:
     ]
 
 
+def _unknown(kind: DataFormat, file: DataFile, data: DataConfig) -> int:
+    """How many roles a format lacks for which no column looks right."""
+    return [_column_like(role, file.columns) for role in _lacking(kind, file, data)].count("<column>")
+
+
 def _format_problem(key: str, file: DataFile, data: DataConfig) -> Problem:
     columns = ", ".join(file.columns)
     kinds = list(COLUMNS) if data.format is DataFormat.auto else [data.format]
-    best = min(kinds, key=lambda kind: len(_lacking(kind, file, data)) / len(COLUMNS[kind]))
+    best = min(
+        kinds, key=lambda kind: (_unknown(kind, file, data), len(_lacking(kind, file, data)) / len(COLUMNS[kind]))
+    )
     lacking = _lacking(best, file, data)
-    near = " ".join(f"data.columns.{role}=<{nearest(role, file.columns, 1) or 'column'}>" for role in lacking)
+    near = " ".join(f"data.columns.{role}={_column_like(role, file.columns)}" for role in lacking)
     shapes = "; ".join(f"{kind.value}: {', '.join(COLUMNS[kind])}" for kind in kinds)
     return Problem(key, file.given, f"has the columns {columns}, which make no known format ({shapes})", near)
+
+
+def _column_like(role: str, columns: tuple[str, ...]) -> str:
+    """The column that most likely has a role; `<column>` where none looks like it."""
+    usual = (name for name in USUAL_NAMES.get(role, ()) if name in columns)
+    return next(usual, nearest(role, columns, 1) or "<column>")
 
 
 def _lacks_template(data: DataConfig, facts: Facts) -> bool:

@@ -86,17 +86,16 @@ def resumable_world_sizes(nodes: int, ranks_per_node: int) -> list[int]:
 
 
 def equation(batch: Batch, packed: bool, max_length: int) -> str:
-    """The batch in words."""
+    """The batch as an equation; packed, the documents of a step decide how full the rows are."""
     ranks = f"{batch.world_size} rank{'s' if batch.world_size > 1 else ''}"
     if not packed:
         return (
-            f"global batch {batch.global_batch_size} = micro {batch.micro_batch_size} × accumulation "
-            f"{batch.accumulation} × {ranks}"
+            f"{batch.global_batch_size} documents = {batch.micro_batch_size} micro batch × "
+            f"{batch.accumulation} accumulation × {ranks}"
         )
     rows = f"{batch.accumulation} row{'s' if batch.accumulation > 1 else ''}"
     return (
-        f"global batch {batch.global_batch_size} documents, packed: about {rows} of at most "
-        f"{batch.micro_batch_size * max_length} tokens on each of {ranks}"
+        f"{batch.global_batch_size} documents ≈ {ranks} × {rows} of up to {batch.micro_batch_size * max_length} tokens"
     )
 
 

@@ -15,10 +15,23 @@ from launcher.show.units import size
 
 @dataclass(frozen=True)
 class ModelStates:
-    """Bytes of a rank: on its device, and in host memory where states are offloaded."""
+    """Bytes of a rank by what they are, and which of them are offloaded to host memory."""
 
-    device: float
-    host: float
+    weights: float
+    gradients: float
+    optimizer: float
+    weights_on_host: bool = False
+    optimizer_on_host: bool = False
+
+    @property
+    def host(self) -> float:
+        """Bytes in host memory because they are offloaded."""
+        return self.weights * self.weights_on_host + self.optimizer * self.optimizer_on_host
+
+    @property
+    def device(self) -> float:
+        """Bytes on the rank's device."""
+        return self.weights + self.gradients + self.optimizer - self.host
 
 
 def model_states(parameters: int, parallel: ParallelConfig, precision: Precision, ranks: int) -> ModelStates:
@@ -32,12 +45,13 @@ def model_states(parameters: int, parallel: ParallelConfig, precision: Precision
     )
     if stage == 3 and parallel.hpz_partition_size > 1:
         weights += parameters * each[0] / parallel.hpz_partition_size
-    host = 0.0
-    if parallel.offload_param is Offload.cpu:
-        host += weights
-    if parallel.offload_optimizer is Offload.cpu:
-        host += optimizer
-    return ModelStates(weights + gradients + optimizer - host, host)
+    return ModelStates(
+        weights,
+        gradients,
+        optimizer,
+        weights_on_host=parallel.offload_param is Offload.cpu,
+        optimizer_on_host=parallel.offload_optimizer is Offload.cpu,
+    )
 
 
 def in_words(states: ModelStates) -> str:

@@ -7,7 +7,6 @@ import math
 from conf.record import Batch, Plan
 from conf.schema import ClusterKind, EvalStrategy, Precision, RunConfig, Scheduler
 from launcher.facts.facts import Facts
-from launcher.plan import memory
 from launcher.plan.batch import expected_share
 
 LOW_SHARE = 0.9
@@ -37,17 +36,12 @@ def schedule_notes(config: RunConfig, steps: int | None) -> list[str]:
 
 
 def model_notes(plan: Plan, facts: Facts) -> list[str]:
-    """The model in words: commit, parameters, memory of its states."""
+    """Which commit of the model is meant, and what is not known of it."""
     notes: list[str] = []
     if facts.model.commit:
         notes.append(f"model: commit {facts.model.commit} in {facts.model.folder}")
     if plan.parameters is None:
         notes.append("the number of parameters is not known from config.json or safetensors files")
-        return notes
-    states = memory.model_states(
-        plan.parameters, plan.config.parallel, plan.config.train.precision, plan.topology.world_size
-    )
-    notes.append(f"{plan.parameters:,} parameters; {memory.in_words(states)}")
     return notes
 
 

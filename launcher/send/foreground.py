@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from itertools import count
 from pathlib import Path
 
 from conf.layout import RunFolder
@@ -37,6 +40,16 @@ def find_earlier(plan: Plan) -> Standing | None:
     standing = stand(folder, live_jobs([folder]))
     refuse_live(standing)
     return standing
+
+
+def once_more(verb: str, words: list[str], plan: Plan) -> str:
+    """The command that makes the same run again beside one that is done: with a name that is free."""
+    name = plan.run_id.rpartition("-")[0]
+    stem = name.rpartition("-")[0] if re.search(r"-\d+$", name) else name
+    root = Path(plan.run_dir).parent
+    free = next(f"{stem}-{number}" for number in count(2) if not any(root.glob(f"{stem}-{number}-*")))
+    kept = [word for word in words if not word.startswith("name=")]
+    return shlex.join(["muster", verb, *kept, f"name={free}"])
 
 
 def run_in_foreground(folder: RunFolder, plan: Plan) -> int:

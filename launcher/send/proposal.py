@@ -50,5 +50,6 @@ def require_kind(plan: Plan, kind: ClusterKind, instead: str) -> None:
     """
     given = plan.config.cluster.kind
     if given is not kind:
-        rule = f"does not go with this verb, which needs {kind.value}; use `muster {instead}`"
+        site = " or name a cluster: cluster=devcluster, cluster=<your site>" if kind is ClusterKind.slurm else ""
+        rule = f"does not go with this verb, which needs {kind.value}; use `muster {instead}`{site}"
         raise ConfigurationError([Problem("cluster.kind", given.value, rule)])

@@ -44,7 +44,7 @@ def _plan(config: Any, flags: Any) -> int:
         sizes = {path: len(content) for path, content in sorted(proposal.artifacts.items())}
         print(json.dumps({"plan": json.loads(encode_plan(proposal.plan)), "files": sizes}, indent=2))
         return 0
-    from launcher.show.show import print_plan
+    from launcher.show.plan_page import print_plan
 
     print_plan(proposal)
     return 0

@@ -23,14 +23,14 @@ def run(argv: list[str]) -> int:
     if not argv:
         print("No arguments: the demo, `muster run experiment=demo`. Its plan: `muster plan experiment=demo`.\n")
         words = DEMO
-    return each_config(words, _run)
+    return each_config(words, lambda config: _run(config, words))
 
 
-def _run(config: Any) -> int:
+def _run(config: Any, words: list[str]) -> int:
     from conf.outcome import State
     from conf.schema import ClusterKind
     from launcher.runs import rundir
-    from launcher.send.foreground import find_earlier, run_in_foreground
+    from launcher.send.foreground import find_earlier, once_more, run_in_foreground
     from launcher.send.proposal import propose_config, require_kind
     from launcher.show.show import headline
 
@@ -41,7 +41,8 @@ def _run(config: Any) -> int:
     if earlier is not None and earlier.state is State.done:
         from launcher.show.ending import print_done
 
-        print(f"{proposal.plan.run_id} is done already; another name or seed makes another run.\n")
+        again = once_more("run", words, proposal.plan)
+        print(f"{proposal.plan.run_id} is done already. Once more from the start: {again}\n")
         print_done(earlier.folder, earlier.plan)
         return 0
     folder = rundir.create(proposal.plan, proposal.artifacts)

@@ -101,7 +101,7 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     """One run, label by label."""
     from launcher.show import units
     from launcher.show.ending import evaluation_lines
-    from launcher.show.show import states_text
+    from launcher.show.plan_page import states_text
 
     folder, plan = standing.folder, standing.plan
     row = dict(zip(COLUMNS, table_row(standing, time.time()), strict=True))

@@ -20,16 +20,16 @@ def run(argv: list[str]) -> int:
     parser = Parser("submit", HELP, EXAMPLES, overrides=True)
     parser.add_argument("--json", action="store_true", help="one line of JSON: id, folder, job_id")
     flags, words = split(parser, argv)
-    return each_config(words, lambda config: _submit(config, flags))
+    return each_config(words, lambda config: _submit(config, flags, words))
 
 
-def _submit(config: Any, flags: Any) -> int:
+def _submit(config: Any, flags: Any, words: list[str]) -> int:
     import json
 
     from conf.schema import ClusterKind
     from launcher.problems import ConfigurationError, Problem
     from launcher.runs import rundir
-    from launcher.send.foreground import find_earlier
+    from launcher.send.foreground import find_earlier, once_more
     from launcher.send.proposal import propose_config, require_kind
     from launcher.send.submit import ask_first, send_all
     from launcher.show.show import headline
@@ -39,7 +39,7 @@ def _submit(config: Any, flags: Any) -> int:
     require_kind(plan, ClusterKind.slurm, "run")
     earlier = find_earlier(plan)
     if earlier is not None and earlier.state.value == "done":
-        rule = f"is done already ({plan.run_id}); another name or seed makes another run"
+        rule = f"is done already ({plan.run_id}); once more from the start: {once_more('submit', words, plan)}"
         raise ConfigurationError([Problem("name", plan.config.name or plan.run_id, rule)])
     estimate = ask_first(plan, proposal.artifacts)
     folder = rundir.create(plan, proposal.artifacts)

@@ -100,6 +100,6 @@ def test_expected_share(lengths: list[int], total: int, ranks: int, low: float, 
 
 
 def test_equation_in_words() -> None:
-    assert batches.equation(Batch(2, 32, 4, 4), False, 128) == "global batch 32 = micro 4 × accumulation 4 × 2 ranks"
+    assert batches.equation(Batch(2, 32, 4, 4), False, 128) == "32 documents = 4 micro batch × 4 accumulation × 2 ranks"
     packed = batches.equation(Batch(1, 32, 4, 1), True, 128)
-    assert packed == "global batch 32 documents, packed: about 1 row of at most 512 tokens on each of 1 rank"
+    assert packed == "32 documents ≈ 1 rank × 1 row of up to 512 tokens"

@@ -147,7 +147,7 @@ def test_what_plan_shows_is_what_run_would_write(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     plan = json.loads(as_json.stdout)
     assert plan["files"]["job.sh"] == len(shown.stdout.encode())
-    for word in ("global batch", "zero_optimization.stage = 3", plan["plan"]["run_id"], *shown.stdout.splitlines()):
+    for word in (" documents ≈ ", "zero_optimization.stage = 3", plan["plan"]["run_id"], *shown.stdout.splitlines()):
         assert word in table.stdout
     written = muster(*words, "--files", "sent", cwd=tmp_path)
     assert written.returncode == 0, written.stderr

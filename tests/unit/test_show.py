@@ -10,10 +10,13 @@ import pytest
 from conf.layout import RunFolder
 from conf.outcome import Cause, Failure, State, read_outcome
 from conf.record import read_plan
+from conf.schema import ParallelConfig, Precision
+from launcher.plan.memory import model_states
 from launcher.runs.cause import find_root_cause
 from launcher.send.local import LocalEnd
 from launcher.show.ending import answer_lines, evaluation_lines, place_lines, report_end
-from launcher.show.show import cause_lines, deepspeed_lines, headline, plan_rows, print_table
+from launcher.show.plan_page import BAR_WIDTH, bar_parts, deepspeed_lines, plan_rows
+from launcher.show.show import Page, cause_lines, headline, print_table
 from tests.unit.runs import append, begin, end, make_run, write_failure
 
 
@@ -25,14 +28,40 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_plan_rows_and_headline(folder: RunFolder) -> None:
     plan = read_plan(folder.run_json)
     rows = dict(plan_rows(plan))
-    assert rows["run"] == plan.run_id == folder.path.name
-    assert rows["ranks"] == "1 node × 2 = 2 on cpu; 1 threads each; started by fork"
+    assert rows["folder"] == plan.run_dir
+    assert rows["ranks"] == "2 = 1 node × 2 · cpu · 1 thread each · start by fork"
     assert rows["steps"] == "100 (train.max_steps)"
-    assert rows["batch"].startswith("global batch 8 documents, packed")
-    assert "model states only" in rows["states"]
+    assert rows["batch"].startswith("8 documents ≈ 2 ranks × ")
     assert headline(plan).startswith(f"{plan.run_id} · llama ")
     assert headline(plan).endswith(str(folder.path))
     assert any(line == "  zero_optimization.stage = 3" for line in deepspeed_lines(plan))
+
+
+@pytest.mark.parametrize(
+    ("stage", "widths"), [(0, [12, 12, 24]), (1, [14, 14, 20]), (3, [10, 10, 28])], ids="zero{}".format
+)
+def test_bar_of_the_model_states_is_in_proportion(stage: int, widths: list[int]) -> None:
+    states = model_states(10**9, ParallelConfig(zero_stage=stage), Precision.fp32, 2)
+    parts = bar_parts(states)
+    assert [name for name, _ in parts] == ["weights", "gradients", "optimizer"]
+    assert [width for _, width in parts] == widths
+    assert sum(widths) == BAR_WIDTH
+
+
+@pytest.mark.parametrize(
+    ("names", "coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+    ids=["piped", "forced", "refused"],
+)
+def test_colour_only_where_it_is_wanted(names: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    out = io.StringIO()
+    Page(out).rows("title", [("label", "text")])
+    assert ("\x1b[" in out.getvalue()) is coloured
+    assert "title" in out.getvalue()
 
 
 def test_table_without_a_terminal_is_plain_and_aligned() -> None:
