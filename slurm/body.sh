@@ -313,11 +313,15 @@ write_cancelled() {
 
 # again: back into the queue, where the budget and Slurm allow it.
 again() {
+  local record turns=0
   if [[ ${settings[requeue]} != true ]]; then
     say 'not requeued: cluster.requeue=false'
     exit "$1"
   fi
-  if ((attempt >= $(number "${settings[max_requeues]}" 20))); then
+  for record in "$run"/attempts/*/job.json; do # those that prepared or exported do not count
+    [[ -f $record && $(<"$record") == *'"verb": "agent"'* ]] && turns=$((turns + 1))
+  done
+  if ((turns > $(number "${settings[max_requeues]}" 20))); then
     say "not requeued: attempt $attempt was the last of max_requeues=${settings[max_requeues]}"
     exit 1
   fi

@@ -60,7 +60,7 @@ def _agent(folder: RunFolder, _step: int | None) -> int:
         from train.node.aftermath import conclude
 
         decision = conclude(folder, environment)
-        good = good and (decision is None or decision.good)
+        good = good and decision.good
     return 0 if good else 1
 
 

@@ -197,7 +197,6 @@ def test_files_in_and_out(tmp_path: Path) -> None:
     assert read_settings(folder) == Settings(requeue=True, max_requeues=5)
     decision = conclude(folder, environment(folder))
 
-    assert decision is not None
     assert decision.verdict is Verdict.requeue
     assert folder.attempt(1).decision.read_text() == "requeue\n"
     written = read_outcome(folder.outcome)
@@ -213,7 +212,6 @@ def test_own_word_of_rank_0_stays(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     write_outcome(folder.outcome, outcome(State.done, attempt=1))
     decision = conclude(folder, environment(folder))
-    assert decision is not None
     assert decision.good
     written = read_outcome(folder.outcome)
     assert written is not None
@@ -225,17 +223,14 @@ def test_nobody_requeues_a_local_run(tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     write_record(folder.attempt(1).failure(1), killed)
     decision = conclude(folder, environment(folder, job="local:7"))
-    assert decision is not None
     assert (decision.verdict, decision.good) == (Verdict.end, False)
 
 
-def test_an_export_decides_nothing(tmp_path: Path) -> None:
+def test_data_jobs_and_exports_use_up_no_budget(tmp_path: Path) -> None:
+    """Of six attempts three trained; what the others were is in their job.json."""
     folder = make_folder(tmp_path)
-    before = outcome(State.stopped, attempt=0)
-    write_outcome(folder.outcome, before)
-    folder.events.write_text('{"time": 1, "attempt": 1, "event": "export_started"}\n')
-    write_record(folder.attempt(1).failure(1), killed)
-    assert conclude(folder, environment(folder)) is None
-    assert read_outcome(folder.outcome) == before
-    assert folder.attempt(1).decision.read_text() == "end\n"
-    assert read_history(folder, 2, 1).without_progress == 2
+    for number, verb in enumerate(["prepare", "agent", "agent", "export", "export"]):
+        folder.attempt(number).folder.mkdir(exist_ok=True)
+        folder.attempt(number).job.write_text(json.dumps({"verb": verb}))
+    history = read_history(folder, 5, 1)
+    assert (history.requeues, history.without_progress) == (2, 3)

@@ -15,14 +15,14 @@ from train.node.decide import Decision, History, Settings, Verdict, decide
 from train.node.env import NodeEnv
 from train.node.last_words import read_failures, read_reports
 
+ASIDE = ("prepare", "export")
+"""Verbs of attempts that train nothing."""
 
-def conclude(folder: RunFolder, environment: NodeEnv) -> Decision | None:
-    """Decide what comes after this attempt and write it down; None after an export, which decides nothing."""
+
+def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
+    """Decide what comes after this attempt at training and write it down."""
     number = environment.attempt
     history = read_history(folder, number, environment.nodes)
-    if number in history.exports:
-        _write_word(folder, number, Verdict.end)
-        return None
     written = read_outcome(folder.outcome)
     own = written if written is not None and written.attempt == number else None
     attempt = folder.attempt(number)
@@ -50,18 +50,23 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision | None:
 
 
 def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
-    """What the attempts have saved, as their `checkpoint` events say, and which of them were exports."""
+    """What the attempts have saved, as their `checkpoint` events say, and which of them did something else."""
     steps: dict[int, int] = {}
-    exports: set[int] = set()
     for event in _read_events(folder):
         number, step = event.get("attempt"), event.get("step")
-        if not isinstance(number, int):
-            continue
-        if event.get("event") == "export_started":
-            exports.add(number)
-        if event.get("event") == "checkpoint" and isinstance(step, int):
+        if isinstance(number, int) and isinstance(step, int) and event.get("event") == "checkpoint":
             steps[number] = max(step, steps.get(number, 0))
-    return History(attempt, nodes, steps, frozenset(exports))
+    aside = frozenset(number for number in range(attempt) if _read_verb(folder, number) in ASIDE)
+    return History(attempt, nodes, steps, aside)
+
+
+def _read_verb(folder: RunFolder, attempt: int) -> object:
+    """What an attempt was started for, as body.sh wrote it down."""
+    try:
+        job = json.loads(folder.attempt(attempt).job.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return job.get("verb") if isinstance(job, dict) else None
 
 
 def read_settings(folder: RunFolder) -> Settings:

@@ -25,7 +25,7 @@ from train.metrics.journal import Journal
 from train.node.causes import TERMINATED
 from train.node.last_words import print_failures
 from train.node.node import Node, check_gpus, check_topology
-from train.node.start import EXPORT, Start, choose_start, make_entrypoint, preload, set_environment
+from train.node.start import Start, choose_start, make_entrypoint, preload, set_environment
 from train.node.watch import count_memory_kills, describe_failure, speak_for_the_silent, write_report
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ def run_agent(node: Node) -> bool:
     set_environment(os.environ, node.plan, node.environment.scratch)
     _handle_signals(node)
     started = time.time()
-    if node.environment.is_head and node.program.purpose == EXPORT:
-        Journal(node.folder, node.environment.attempt).event("export_started")
     memory_kills = count_memory_kills()
     ending = _follow(node)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -46,13 +46,14 @@ class History:
 
     `steps` has the newest checkpoint's step by attempt, for those that saved one.
 
-    Steps are compared, so an attempt that only repeats what an earlier one had saved has made no progress.
+    Steps are compared, so an attempt that only repeats what an earlier one had saved has made no progress. `aside` are
+    the attempts that only prepared data or exported: no budget counts them.
     """
 
     attempt: int
     nodes: int
     steps: Mapping[int, int]
-    exports: frozenset[int] = frozenset()
+    aside: frozenset[int] = frozenset()
 
     @property
     def newest_step(self) -> int:
@@ -60,10 +61,15 @@ class History:
         return max(self.steps.values(), default=0)
 
     @property
+    def requeues(self) -> int:
+        """Attempts at training before this one."""
+        return len(set(range(self.attempt)) - self.aside)
+
+    @property
     def without_progress(self) -> int:
         """Attempts in a row, this one the last, that saved nothing newer than those before them."""
         best, streak = 0, 0
-        for attempt in sorted(set(range(self.attempt + 1)) - self.exports):
+        for attempt in sorted(set(range(self.attempt + 1)) - self.aside):
             step = self.steps.get(attempt, 0)
             streak = 0 if step > best else streak + 1
             best = max(best, step)
@@ -124,7 +130,7 @@ def _again(outcome: Outcome, history: History, settings: Settings, reason: str) 
     """Requeue, unless a budget is used up."""
     if not settings.requeue:
         return Decision(Verdict.end, outcome)
-    if history.attempt >= settings.max_requeues:
+    if history.requeues >= settings.max_requeues:
         used = f"{outcome.reason}; the budget of {settings.max_requeues} requeues is used up"
         return Decision(Verdict.end, replace(outcome, reason=used))
     if history.without_progress >= MAX_WITHOUT_PROGRESS:
