@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import math
 import shutil
 import warnings
@@ -24,6 +25,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from train.checkpoint.storage import Storage, WrittenFile
+
+
+def _spare_inductor() -> None:
+    """Import DeepSpeed's Muon without compiling it.
+
+    `deepspeed.initialize` asks whether the optimizer is a Muon. That module wraps its functions in `torch.compile`,
+    which loads all of torch's inductor: seconds in every rank, for an optimizer that Muster does not use.
+    """
+    compile_function = torch.compile
+    torch.compile = lambda function: function  # type: ignore[assignment]
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+    except ImportError:
+        return  # a DeepSpeed without it
+    finally:
+        torch.compile = compile_function
+
+
+_spare_inductor()
 
 
 def start_distributed(backend: str, timeout: timedelta) -> None:

@@ -24,7 +24,8 @@ from conf.layout import RunFolder
 from conf.record import Device, Plan
 from train.node.process import Entry, run_rank
 
-HEAVY_MODULES = ("torch", "deepspeed", "transformers", "datasets", "train.rank")
+HEAVY_MODULES = ("torch", "torch._dynamo", "deepspeed", "transformers", "train.rank")
+"""`torch._dynamo` comes with the first optimizer, and takes as long as torch itself."""
 TRAIN, EXPORT = "train", "export"
 PROBE_S = 120.0
 RUN_CHECKOUT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from train.__main__ import main; main()"
