@@ -25,6 +25,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+MANIFEST = "manifest.json"
+"""In each checkpoint's folder, written last."""
+
 
 @dataclass(frozen=True)
 class JobFiles:
@@ -219,6 +222,10 @@ class RunFolder:
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"
+
+    def manifest(self, step: int) -> Path:
+        """What a checkpoint consists of and which world size wrote it (`train.checkpoint.manifest`)."""
+        return self.checkpoint(step) / MANIFEST
 
     @property
     def data_json(self) -> Path:

@@ -8,8 +8,10 @@ from itertools import count
 from pathlib import Path
 
 from conf.layout import RunFolder
+from conf.outcome import State
 from conf.record import Plan
 from launcher.problems import MusterError
+from launcher.runs.saved import require_same_ranks
 from launcher.runs.standing import Standing, stand
 from launcher.send.local import run_local
 from launcher.send.scheduler import live_jobs
@@ -33,12 +35,15 @@ def find_earlier(plan: Plan) -> Standing | None:
 
     Raises:
         MusterError: it is running.
+        ConfigurationError: it has a checkpoint that the ranks of this plan cannot load.
     """
     folder = RunFolder(Path(plan.run_dir))
     if not folder.run_json.is_file():
         return None
     standing = stand(folder, live_jobs([folder]))
     refuse_live(standing)
+    if standing.state is not State.done:
+        require_same_ranks(folder, plan)
     return standing
 
 

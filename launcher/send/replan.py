@@ -19,6 +19,7 @@ from conf.record import Plan
 from conf.schema import RunConfig
 from launcher.plan.content import content_of, difference
 from launcher.problems import ConfigurationError, Problem
+from launcher.runs.saved import require_same_ranks
 from launcher.send.proposal import Proposal
 
 CODE = "code/"
@@ -74,7 +75,8 @@ def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) ->
     """The plan with the changed keys, every file of its folder, and what changed in its content.
 
     Raises:
-        ConfigurationError: keys that may not change, or all problems of the changed configuration.
+        ConfigurationError: keys that may not change, all problems of the changed configuration, or other ranks than
+            those of the newest checkpoint.
     """
     from launcher.check.check import check
     from launcher.compose.compose import compose
@@ -92,6 +94,7 @@ def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) ->
     if problems:
         raise ConfigurationError(problems)
     again = dataclasses.replace(make_plan(config, facts), run_id=plan.run_id, run_dir=plan.run_dir)
+    require_same_ranks(RunFolder(Path(plan.run_dir)), again)
     return Proposal(again, facts, render(again, facts)), lines
 
 

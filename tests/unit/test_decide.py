@@ -91,12 +91,13 @@ CASES = {
     "crash with progress, no requeue": Case(
         END, State.failed, Cause.user_code, failures=[crash], steps=saved, settings=Settings()
     ),
-    "killed without progress": Case(REQUEUE, State.failed, Cause.killed, failures=[killed]),
-    "killed three times without progress": Case(
-        END, State.failed, Cause.killed, "no_progress", failures=[killed], attempt=2
+    "killed with a newer checkpoint": Case(REQUEUE, State.failed, Cause.killed, failures=[killed], steps=saved),
+    "killed without progress": Case(END, State.failed, Cause.killed, "rank 1 on host0", failures=[killed]),
+    "network lost three times without progress": Case(
+        END, State.failed, Cause.lost_peer, "no_progress", failures=[failure(Cause.lost_peer)], attempt=2
     ),
-    "killed, progress in between": Case(
-        REQUEUE, State.failed, Cause.killed, failures=[killed], attempt=3, steps={1: 5}
+    "network lost, progress in between": Case(
+        REQUEUE, State.failed, Cause.lost_peer, failures=[failure(Cause.lost_peer)], attempt=3, steps={1: 5}
     ),
     "NaN, said by rank 0": Case(END, State.failed, Cause.nan, outcome=outcome(State.failed, Cause.nan), steps=saved),
     "out of memory with progress": Case(END, State.failed, Cause.oom, failures=[failure(Cause.oom)], steps=saved),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -18,8 +19,11 @@ from conf.outcome import Cause, Failure, State, read_outcome
 from conf.record import read_plan
 from conf.schema import ClusterKind
 from launcher import cli
+from launcher.problems import ConfigurationError
+from launcher.runs.saved import require_same_ranks
 from launcher.runs.standing import stand
 from launcher.runs.submissions import TRAIN, read_submissions, unanswered, write_line
+from launcher.send.foreground import find_earlier
 from launcher.send.replan import write_again
 from slurm.parse import Job
 from tests.unit.runs import append, begin, end, make_run, metrics, write_failure
@@ -271,3 +275,23 @@ def test_changed_files_are_written_again_and_the_code_stays(folder: RunFolder) -
     assert folder.job_sbatch.stat().st_mode & 0o777 == 0o600
     assert not folder.job_sh.exists()
     assert read_plan(folder.run_json) == plan
+
+
+def test_other_ranks_than_those_that_saved_are_refused_at_once(folder: RunFolder) -> None:
+    """The newest checkpoint decides; one that was put aside does not count, and neither do other free keys."""
+    plan = read_plan(folder.run_json)
+    require_same_ranks(folder, plan)  # nothing was saved yet
+    for name, ranks in {"step-00000005": 4, "step-00000010": 2, "step-00000015.bad": 8}.items():
+        (folder.checkpoints / name).mkdir(parents=True)
+        (folder.checkpoints / name / "manifest.json").write_text(
+            json.dumps({"world_size": ranks, "step": int(name[5:13])})
+        )
+    require_same_ranks(folder, plan)
+
+    more = dataclasses.replace(plan, topology=dataclasses.replace(plan.topology, nodes=2))
+    with pytest.raises(
+        ConfigurationError, match=r"nodes=2 makes 4 ranks.* step 10 was written by 2.*nearest: cluster.nodes=1"
+    ):
+        require_same_ranks(folder, more)
+    with pytest.raises(ConfigurationError, match=r"cluster\.nodes=2"):
+        find_earlier(more)

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from conf.files import write_atomically
+from conf.layout import MANIFEST as FILE_NAME
 from train.checkpoint.storage import WrittenFile, sha256_of
 
 FORMAT_VERSION = 1
-FILE_NAME = "manifest.json"
 
 
 class BadCheckpointError(Exception):

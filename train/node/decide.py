@@ -29,8 +29,11 @@ REPEATS = frozenset(
 )
 """Causes that another attempt would meet again: the run ends, whatever it has saved."""
 
-OUTSIDE = frozenset({Cause.killed, Cause.lost_peer, Cause.port, Cause.hang})
+MACHINES = frozenset({Cause.lost_peer, Cause.port, Cause.hang})
 """Causes that come from the machines: worth another attempt even where nothing was saved yet."""
+
+OUTSIDE = MACHINES | {Cause.killed}
+"""Causes that a run does not bring upon itself, so that a stop that was asked for explains them."""
 
 
 class Verdict(Enum):
@@ -121,7 +124,7 @@ def decide(
         return Decision(Verdict.end, outcome)
     if history.without_progress == 0:
         return _again(outcome, history, settings, f"{outcome.reason}; goes on from step {history.newest_step}")
-    if cause in OUTSIDE:
+    if cause in MACHINES:
         return _again(outcome, history, settings, f"{outcome.reason}; nothing new was saved, tried again")
     return Decision(Verdict.end, outcome)
 
