@@ -49,9 +49,10 @@ _spare_inductor()
 def start_distributed(backend: str, timeout: timedelta) -> None:
     """Join the default process group that torch's environment variables describe, the same one for DeepSpeed.
 
-    DeepSpeed's shared-memory all-reduce is switched off: it would need a compiler, and losses are bit-equal without.
+    DeepSpeed's shared-memory all-reduce is switched off: it would need a compiler, and losses are bit-equal without. It
+    is the one op that is looked up in this table, which DeepSpeed would otherwise fill by probing a compiler.
     """
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.ops.__compatible_ops__ = {}
     # torch 2.13 says this at each of DeepSpeed's collectives, several times a step.
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=timeout)
