@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TypeVar
 
 import msgspec
 
 from conf.files import write_atomically
+
+T = TypeVar("T")
 
 
 class State(Enum):
@@ -128,6 +130,17 @@ def read_outcome(path: Path) -> Optional[Outcome]:
         return msgspec.json.decode(path.read_bytes(), type=Outcome)
     except FileNotFoundError:
         return None
+
+
+def read_records(folder: Path, kind: type[T]) -> list[T]:
+    """The records of a kind in a folder, by name; one that cannot be read is left out."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(msgspec.json.decode(path.read_bytes(), type=kind))
+        except (OSError, msgspec.DecodeError):
+            continue
+    return found
 
 
 def read_stop(path: Path) -> Optional[StopReason]:

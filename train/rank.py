@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from conf.layout import RunFolder
-from conf.outcome import State
+from conf.outcome import Cause, State
 from conf.record import Layout, Plan, read_plan
 from train import distributed
 from train.checkpoint import checkpoint
@@ -39,9 +39,13 @@ from train.training import Ending, Progress, Record, Training, stopped
 class WorldSizeError(Exception):
     """The ranks that met are not as many as the plan knows a batch equation for."""
 
+    cause = Cause.config
+
 
 class NoDataError(Exception):
     """There is nothing to train on."""
+
+    cause = Cause.data
 
 
 def main(folder: RunFolder, attempt: int) -> None:

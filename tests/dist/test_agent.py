@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from conf.cause import all_failures, first_cause
 from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure
 from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
 from conf.schema import RunConfig
-from train.node.causes import first_cause
 from train.node.last_words import read_failures, read_reports
 
 pytestmark = pytest.mark.dist
@@ -104,8 +104,7 @@ def report_of(folder: RunFolder, node: int = 0) -> AgentReport:
 
 def cause_of(folder: RunFolder) -> Failure:
     attempt = folder.attempt(0)
-    told = [report.failure for report in read_reports(attempt) if report.failure]
-    cause = first_cause([*read_failures(attempt), *told])
+    cause = first_cause(all_failures(read_failures(attempt), read_reports(attempt)))
     assert cause is not None
     return cause
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conf.cause import TERMINATED
 from conf.layout import RunFolder
 from conf.outcome import (
     AgentReport,
@@ -22,7 +23,6 @@ from conf.outcome import (
     write_record,
 )
 from train.node.aftermath import conclude, read_history, read_settings
-from train.node.causes import TERMINATED
 from train.node.decide import History, Settings, Verdict, decide
 from train.node.env import NodeEnv
 

@@ -99,8 +99,10 @@ def failure(rank: int, at: float, cause: Cause = Cause.user_code, message: str =
     return Failure(rank=rank, node=0, host="h", time=at, cause=cause, message=message, traceback=f"trace of {rank}")
 
 
-def rank_exit(rank: int, at: float, status: int | None = None, signal: int | None = None) -> RankExit:
-    return RankExit(rank=rank, local_rank=rank, pid=100 + rank, time=at, exit_status=status, signal=signal)
+def rank_exit(
+    rank: int, at: float, status: int | None = None, signal: int | None = None, by_agent: bool = False
+) -> RankExit:
+    return RankExit(rank, rank, 100 + rank, at, exit_status=status, signal=signal, ended_by_agent=by_agent)
 
 
 CAUSES = {
@@ -108,7 +110,7 @@ CAUSES = {
     "not a victim that wrote earlier": (
         [
             failure(0, 1.0, Cause.lost_peer, "x"),
-            failure(2, 1.5, Cause.unknown, "Connection reset by peer"),
+            failure(2, 1.5, Cause.lost_peer, "Connection reset by peer"),
             failure(1, 2.0),
         ],
         [],
@@ -116,15 +118,21 @@ CAUSES = {
         Cause.user_code,
     ),
     "a rank killed without a word": (
-        [failure(0, 5.1, message="gloo: Connection closed by peer [10.0.0.1]:4411")],
+        [failure(0, 4.9, Cause.lost_peer, "gloo: Connection closed by peer [10.0.0.1]:4411")],
         [rank_exit(0, 5.2, status=1), rank_exit(1, 5.0, signal=9), rank_exit(2, 4.9, status=0)],
         1,
         Cause.killed,
     ),
     "not one that the agent ended": (
         [],
-        [rank_exit(0, 5.0, signal=15), rank_exit(1, 5.1, signal=11)],
+        [rank_exit(0, 5.0, signal=9, by_agent=True), rank_exit(1, 5.1, signal=11)],
         1,
+        Cause.killed,
+    ),
+    "one that was ended by SIGTERM, not by the agent": (
+        [],
+        [rank_exit(0, 5.0, signal=15), rank_exit(1, 5.1, signal=11)],
+        0,
         Cause.killed,
     ),
     "a victim where there is nothing else": ([failure(3, 1.0, Cause.lost_peer)], [], 3, Cause.lost_peer),
@@ -143,7 +151,8 @@ def test_root_cause(tmp_path: Path, failures: list[Failure], exits: list[RankExi
     found = find_root_cause(attempt)
     assert found is not None
     assert (found.rank, found.cause) == (rank, cause)
-    assert rank not in found.victims
+    bad = {item.rank for item in failures} | {end.rank for end in exits if end.signal or end.exit_status}
+    assert set(found.victims) == bad - {rank}
     assert found.log == (attempt.rank_log(0, rank) if rank >= 0 else attempt.agent_log(0))
 
 

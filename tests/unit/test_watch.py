@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from conf.cause import classify_exit, describe_exit
 from conf.layout import Attempt
 from conf.outcome import Cause, Failure, RankExit
-from train.node.causes import classify, classify_exit, describe_exit
+from train.node.causes import classify
 from train.node.env import MissingEnvironmentError, read_node_env, read_rank_env
 from train.node.process import cores_near, parse_cores
 from train.node.watch import Watch, count_memory_kills, record_failure, speak_for_the_silent

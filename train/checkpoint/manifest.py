@@ -13,6 +13,7 @@ import msgspec
 
 from conf.files import write_atomically
 from conf.layout import MANIFEST as FILE_NAME
+from conf.outcome import Cause
 from train.checkpoint.storage import WrittenFile, sha256_of
 
 FORMAT_VERSION = 1
@@ -20,6 +21,8 @@ FORMAT_VERSION = 1
 
 class BadCheckpointError(Exception):
     """A checkpoint that does not verify; its words say why."""
+
+    cause = Cause.checkpoint
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from conf.cause import TERMINATED
 from conf.files import write_atomically
 from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason, read_stop
 from conf.schema import Access
 from train.metrics.journal import Journal
-from train.node.causes import TERMINATED
 from train.node.last_words import print_failures
 from train.node.node import Node, check_gpus, check_topology
 from train.node.start import Start, choose_start, make_entrypoint, preload, set_environment

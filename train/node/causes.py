@@ -1,4 +1,4 @@
-"""Which class of cause a failure belongs to, from an exception or from how a process ended. Pure.
+"""Which class of cause an exception belongs to. Pure.
 
 An exception class says its own cause with an attribute `cause: Cause`; others are known by type, number or text.
 """
@@ -6,10 +6,9 @@ An exception class says its own cause with an attribute `cause: Cause`; others a
 from __future__ import annotations
 
 import errno
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from conf.outcome import Cause, Failure
+from conf.outcome import Cause
 
 TYPES: tuple[tuple[type[BaseException], Cause], ...] = (
     (MemoryError, Cause.oom),
@@ -45,7 +44,6 @@ TEXTS: tuple[tuple[str, Cause], ...] = (
     ("remote process exited or there was a network error", Cause.lost_peer),
 )
 """What torch, gloo, NCCL and the allocators say, in lower case, most telling first."""
-TERMINATED = "the agent was told to end (SIGTERM)"
 
 
 def classify(exception: BaseException) -> Cause:
@@ -55,25 +53,6 @@ def classify(exception: BaseException) -> Cause:
         if cause is not None:
             return cause
     return Cause.user_code
-
-
-def classify_exit(exit_status: int | None, signal_number: int | None, out_of_memory: bool) -> Cause:
-    """The class of an end without a word: SIGKILL with the kernel's word on memory is `oom`, without it `killed`."""
-    if signal_number == signal.SIGKILL and out_of_memory:
-        return Cause.oom
-    if signal_number is not None:
-        return Cause.killed
-    return Cause.unknown
-
-
-def describe_exit(exit_status: int | None, signal_number: int | None) -> str:
-    """How a process ended, in words."""
-    if signal_number is not None:
-        try:
-            return f"killed by {signal.Signals(signal_number).name}"
-        except ValueError:
-            return f"killed by signal {signal_number}"
-    return "ended" if exit_status is None else f"exit status {exit_status}"
 
 
 def _classify_one(exception: BaseException) -> Cause | None:
@@ -100,19 +79,3 @@ def _chain(exception: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         link = link.__cause__
-
-
-def first_cause(failures: Sequence[Failure]) -> Failure | None:
-    """The failure that came first and tells of no other: a lost peer or an agent told to end is only a victim."""
-    return min(failures, key=lambda failure: (_victimhood(failure), failure.time), default=None)
-
-
-def _victimhood(failure: Failure) -> int:
-    if failure.cause is Cause.lost_peer:
-        return 1
-    return 2 if is_termination(failure) else 0
-
-
-def is_termination(failure: Failure) -> bool:
-    """Whether an agent only says that it was told to end."""
-    return failure.rank < 0 and failure.message == TERMINATED

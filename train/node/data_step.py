@@ -16,11 +16,11 @@ from pathlib import Path
 
 import msgspec
 
+from conf.cause import classify_exit, describe_exit
 from conf.files import write_atomically
 from conf.layout import Attempt, RunFolder
 from conf.outcome import Cause, Failure
 from train.metrics.journal import Journal
-from train.node.causes import classify_exit, describe_exit
 from train.node.process import die_with_parent
 from train.node.watch import record_failure
 

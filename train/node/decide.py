@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from conf.cause import all_failures, first_cause, is_termination
 from conf.outcome import AgentReport, Cause, Failure, Outcome, State, StopReason
-from train.node.causes import first_cause, is_termination
 
 MAX_WITHOUT_PROGRESS = 3
 """Attempts in a row that may end without a newer checkpoint before the run ends."""
@@ -150,8 +150,7 @@ def _infer_outcome(
     now: float,
 ) -> Outcome:
     """How an attempt stands of which rank 0 wrote nothing."""
-    told = [report.failure for report in reports if report.failure is not None]
-    cause = first_cause([*failures, *told])
+    cause = first_cause(all_failures(failures, reports))
     blank = Outcome(State.failed, "", history.newest_step, history.attempt, now)
     ended_from_outside = cause is None or cause.cause in OUTSIDE
     if stop is not None and ended_from_outside:

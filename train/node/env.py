@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from conf.outcome import Cause
+
 NODE_NAMES = {
     "MUSTER_RUN": "the run folder",
     "MUSTER_ATTEMPT": "number of this attempt",
@@ -32,6 +34,8 @@ RANK_NAMES = {
 
 class MissingEnvironmentError(Exception):
     """Variables that are missing or not numbers, all of them at once."""
+
+    cause = Cause.config
 
 
 @dataclass(frozen=True)

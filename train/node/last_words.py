@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
-
+from conf.cause import all_failures, describe_exit, first_cause
 from conf.layout import Attempt
-from conf.outcome import AgentReport, Cause, Failure
-from train.node.causes import describe_exit, first_cause
+from conf.outcome import AgentReport, Cause, Failure, read_records
 
 STACKS = "stacks of all threads of the failed rank:"
 """What a failing rank writes into its log before its stacks and its error."""
@@ -19,10 +17,8 @@ TAIL_BYTES = 64 * 1024
 
 def print_failures(attempt: Attempt, report: AgentReport) -> None:
     """Print how this node's ranks ended: the cause with its traceback and log, the rest in a line each."""
-    failures = [failure for failure in read_failures(attempt) if failure.node == report.node]
-    if report.failure is not None:
-        failures.append(report.failure)
-    cause = first_cause(failures)
+    own = [failure for failure in read_failures(attempt) if failure.node == report.node]
+    cause = first_cause(all_failures(own, [report]))
     if cause is None:
         print(f"muster: node {report.node} ({report.host}) failed without a word", flush=True)
         return
@@ -46,25 +42,13 @@ def print_failures(attempt: Attempt, report: AgentReport) -> None:
 
 
 def read_failures(attempt: Attempt) -> list[Failure]:
-    """What ranks, data step and agents wrote; a file that cannot be read is left out."""
-    found = []
-    for path in sorted(attempt.failures.glob("*.json")):
-        try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Failure))
-        except (OSError, msgspec.DecodeError):
-            continue
-    return found
+    """What ranks and data step wrote of their own failures."""
+    return read_records(attempt.failures, Failure)
 
 
 def read_reports(attempt: Attempt) -> list[AgentReport]:
-    """What the agents wrote; a file that cannot be read is left out."""
-    found = []
-    for path in sorted(attempt.agent_reports.glob("*.json")):
-        try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=AgentReport))
-        except (OSError, msgspec.DecodeError):
-            continue
-    return found
+    """What the agents wrote."""
+    return read_records(attempt.agent_reports, AgentReport)
 
 
 def read_tail(path: Path, lines: int = LOG_LINES) -> list[str]:

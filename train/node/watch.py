@@ -16,9 +16,10 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+from conf.cause import classify_exit, describe_exit, ended_badly
 from conf.layout import Attempt
 from conf.outcome import AgentReport, Failure, RankExit, write_record
-from train.node.causes import classify, classify_exit, describe_exit
+from train.node.causes import classify
 
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for ranks that another rank's failure has made useless."""
@@ -146,9 +147,8 @@ def record_failure(path: Path, exception: BaseException, rank: int, node: int) -
 def speak_for_the_silent(attempt: Attempt, node: int, exits: list[RankExit], out_of_memory: bool) -> None:
     """Write the failure of every rank that ended badly, not by the agent, and without a word of its own."""
     for rank_exit in exits:
-        bad = rank_exit.signal is not None or rank_exit.exit_status not in (0, None)
         path = attempt.failure(rank_exit.rank)
-        if not bad or rank_exit.ended_by_agent or path.exists():
+        if not ended_badly(rank_exit) or rank_exit.ended_by_agent or path.exists():
             continue
         how = describe_exit(rank_exit.exit_status, rank_exit.signal)
         failure = Failure(
