@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from conf.outcome import Cause
 from conf.record import Device, Topology
 from train.engine import start_distributed
 
@@ -23,6 +24,12 @@ T = TypeVar("T")
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """Longest that a rank waits for another, e.g. while rank 0 reads an export back."""
+
+
+class NoDeviceError(Exception):
+    """The plan wants a GPU for each rank of a node, and this rank sees none for itself."""
+
+    cause = Cause.config
 
 
 @dataclass(frozen=True)
@@ -92,11 +99,15 @@ def join(topology: Topology, deterministic: bool = False) -> World:
     torch.set_num_threads(max(1, topology.threads_per_rank))
     if topology.device is Device.gpu:
         device = torch.device("cuda", local_rank)
+        if local_rank >= torch.cuda.device_count():
+            raise NoDeviceError(f"local rank {local_rank} has no GPU: torch sees {torch.cuda.device_count()} here")
         torch.cuda.set_device(device)
         if deterministic:
             # cuBLAS reads this when it starts; without it deterministic algorithms raise.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
+            # Nothing here reads memory that was never written; filling all of it first only costs time.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         start_distributed("nccl", COLLECTIVE_TIMEOUT)
     else:
         device = torch.device("cpu")

@@ -215,7 +215,9 @@ class Loader:
     def _ahead(self, make: Callable[[Any], Result], items: Iterator[Any]) -> Iterator[Result]:
         """`make` over `items`, `READ_AHEAD` of them ahead in a thread; tensors moved to the device on the way out."""
         pending: deque[Future[Result]] = deque()
-        pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        # A thread begins on GPU 0: pinning memory there would give every rank a context on it.
+        on_device = (torch.cuda.set_device, (self._device,)) if self._device.type == "cuda" else (None, ())
+        pool = ThreadPoolExecutor(1, "batches", *on_device)
         try:
             for item in items:
                 pending.append(pool.submit(make, item))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from train.distributed import World
 from train.engine import Engine, sharded_for_forward
+from train.model.model import placement
 
 TOKENS = 64
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -68,6 +69,7 @@ def compare(model: Any, folder: Path, expected: Tensor, weight_bytes: int, world
 def free_bytes(device: torch.device) -> int:
     """Memory that can be taken without harm: the GPU's, or the host's within its control group."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps for later is free as well
         return int(torch.cuda.mem_get_info(device)[0])
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     available = int(found[1]) * 1024 if found else 0
@@ -102,7 +104,7 @@ def _plain(logits: Tensor) -> Tensor:
 
 def _plain_logits(model: Any, folder: Path, device: torch.device) -> tuple[str | None, Tensor]:
     """Logits of the model loaded whole, and what transformers found wrong with the files."""
-    reloaded, found = _from_pretrained(model, folder, output_loading_info=True)
+    reloaded, found = _from_pretrained(model, folder, output_loading_info=True, **placement(device))
     wrong = {kind: sorted(map(str, names)) for kind, names in found.items() if kind in _WRONG and names}
     problem = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names[:4])}" for kind, names in wrong.items())
     reloaded.to(device).eval()

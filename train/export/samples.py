@@ -11,6 +11,7 @@ import torch
 
 from conf.files import write_atomically
 from train.data.documents import Document, Documents
+from train.model.model import placement
 
 MORE_TOKENS = 16
 """Tokens an answer may be longer than the expected one, to show where a model does not stop."""
@@ -26,7 +27,8 @@ def write_samples(path: Path, export: Path, documents: Documents, count: int, de
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(export, dtype="auto", local_files_only=True).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(export, dtype="auto", local_files_only=True, **placement(device))
+    model = model.to(device).eval()
     lines = [_answered(model, tokenizer, documents[number]) for number in range(min(count, len(documents)))]
     write_atomically(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
     del model

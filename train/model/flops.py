@@ -17,6 +17,8 @@ from train.data.documents import IntArray
 from train.engine import whole_shape
 
 PEAK_BF16 = {
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "H200": 989e12,
     "H800": 989e12,
@@ -27,18 +29,28 @@ PEAK_BF16 = {
     "L40": 181e12,
     "A40": 150e12,
     "A30": 165e12,
+    "A10": 125e12,
+    "L4": 121e12,
+    "H20": 148e12,
+    "GB200": 2500e12,
     "B200": 2250e12,
     "B300": 2250e12,
 }
-"""Dense bf16 operations a second, by a word of the device's name; makers' data sheets, without sparsity."""
+"""Dense bf16 operations a second, by words of the device's name, the telling ones first; makers' data sheets, without
+sparsity."""
 
 
 def peak_operations(device: torch.device) -> float | None:
     """Dense bf16 operations a second of a GPU we know, else None."""
     if device.type != "cuda":
         return None
-    words = torch.cuda.get_device_name(device).replace("-", " ").split()
-    return next((PEAK_BF16[word] for word in words if word in PEAK_BF16), None)
+    return peak_by_name(torch.cuda.get_device_name(device))
+
+
+def peak_by_name(name: str) -> float | None:
+    """As `peak_operations`, for a name such as `NVIDIA H100 80GB HBM3` or `NVIDIA A100-SXM4-80GB`."""
+    words = name.replace("-", " ").split()
+    return next((peak for known, peak in PEAK_BF16.items() if set(known.split()) <= set(words)), None)
 
 
 def mean_context(lengths: IntArray) -> float:

@@ -64,7 +64,8 @@ class _CrossEntropySum(torch.autograd.Function):
             part = slice(start, start + CHUNK)
             targets = labels[part]
             scale = torch.where(targets != IGNORED, gradients[0].float(), 0.0)[:, None]
-            slope = torch.exp(logits[part].float() - normalisers[part, None]) * scale
+            # In place: each further copy would be as large as CHUNK rows in fp32.
+            slope = logits[part].to(torch.float32, copy=True).sub_(normalisers[part, None]).exp_().mul_(scale)
             slope.scatter_add_(1, targets.clamp(min=0)[:, None], -scale)
             result[part] = slope.to(logits.dtype)
         return result, None

@@ -6,6 +6,7 @@ ZeRO-3 would give other ones for the same seed.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from conf.layout import RunFolder
-from conf.record import Layout, Plan
+from conf.record import Device, Layout, Plan
 from conf.schema import ModelInit, Precision
 from train.model import attention
 
@@ -33,6 +34,8 @@ def load_model(plan: Plan, layout: Layout, folder: RunFolder) -> nn.Module:
     # transformers shards while it loads as long as this object lives; later it must not, or an export's reload shards.
     keeps_sharding = HfDeepSpeedConfig(layout.deepspeed) if sharded else None
     source, arguments = _source(plan, folder)
+    if plan.topology.device is Device.gpu and not sharded:
+        arguments = placement(torch.device("cuda", torch.cuda.current_device())) | arguments
     model: Any = AutoModelForCausalLM.from_pretrained(source, **arguments)
     del keeps_sharding
     model.config.use_cache = False
@@ -55,6 +58,16 @@ def _source(plan: Plan, folder: RunFolder) -> tuple[str, dict[str, Any]]:
     if config.trust_remote_code:
         arguments["trust_remote_code"] = True
     return config.model_name_or_path, arguments
+
+
+def placement(device: torch.device) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that load weights straight onto a GPU, without a whole copy in each rank's memory.
+
+    transformers wants accelerate for it, which comes with peft; without it the weights go through host memory.
+    """
+    if device.type != "cuda" or importlib.util.find_spec("accelerate") is None:
+        return {}
+    return {"device_map": {"": device}}
 
 
 def attention_name(plan: Plan) -> str | None:

@@ -51,4 +51,5 @@ def make_optimizer(
     if agree(optimizer is not None) and optimizer is not None:
         return optimizer, "DeepSpeed's CPU Adam"
     reason = reason or "another rank could not build DeepSpeed's"
-    return torch.optim.AdamW(groups, **arguments), f"torch AdamW on the CPU, slower than DeepSpeed's: {reason}"
+    words = f"torch AdamW on the CPU, fused, slower than DeepSpeed's: {reason}"
+    return torch.optim.AdamW(groups, fused=True, **arguments), words

@@ -5,12 +5,14 @@ On a GPU all documents go through one kernel; elsewhere each through torch's own
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.weak import WeakIdKeyDictionary
 
 from conf.outcome import Cause
 
@@ -83,9 +85,32 @@ def attend(
             f"packed documents come as one row without a cache: queries {tuple(query.shape)}, keys {tuple(key.shape)}"
         )
     window = kwargs.get("sliding_window")
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and dropout == 0.0:
+    if dropout == 0.0 and _flash_takes(query):
         return _varlen(query, key, value, kwargs, scaling, window), None
-    return _each_document(query, key, value, kwargs["cu_seq_lens_q"].tolist(), scaling, dropout, window), None
+    return _each_document(query, key, value, _on_host(kwargs["cu_seq_lens_q"]), scaling, dropout, window), None
+
+
+def _flash_takes(query: torch.Tensor) -> bool:
+    """Whether torch's flash attention over variable lengths computes these heads: 16 bits, head size, GPU.
+
+    The conditions of `mha_varlen_fwd` in torch's `aten/src/ATen/native/transformers/cuda/flash_attn`.
+    """
+    head_size = query.shape[-1]
+    if not query.is_cuda or query.dtype not in (torch.bfloat16, torch.float16) or head_size % 8 or head_size > 256:
+        return False
+    return torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+_HOST_BOUNDS = WeakIdKeyDictionary()
+
+
+def _on_host(bounds: torch.Tensor) -> list[int]:
+    """`bounds` as numbers: read from a GPU, which is waited for, once a micro batch and not once a layer."""
+    known: list[int] | None = _HOST_BOUNDS.get(bounds)
+    if known is None:
+        known = bounds.tolist()
+        _HOST_BOUNDS[bounds] = known
+    return known
 
 
 def _each_document(
@@ -101,6 +126,11 @@ def _each_document(
     if bounds[0] != 0 or bounds[-1] != query.shape[2]:
         raise PackingError(f"documents span {bounds[0]} to {bounds[-1]}, the row has {query.shape[2]} tokens")
     grouped = query.shape[1] != key.shape[1]
+    if grouped and query.is_cuda:
+        # In fp32 only the kernel that writes all scores down knows groups; the others do once heads are repeated.
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        grouped = False
     lengths = [end - start for start, end in itertools.pairwise(bounds)]
     outputs = []
     parts = (torch.split(whole, lengths, 2) for whole in (query, key, value))
@@ -139,6 +169,8 @@ def _varlen(
     """All documents in one kernel on a GPU (flash attention over variable lengths, as it comes with torch)."""
     from torch.nn.attention.varlen import varlen_attn
 
+    # torch 2.11 has no such argument and takes groups as they come; later ones want to be told.
+    groups = {"enable_gqa": query.shape[1] != key.shape[1]} if _asks_for_groups() else {}
     output = varlen_attn(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
@@ -149,6 +181,13 @@ def _varlen(
         lengths["max_length_k"],
         scale=scaling,
         window_size=(-1 if window is None else window - 1, 0),
-        enable_gqa=query.shape[1] != key.shape[1],
+        **groups,
     )
     return cast(torch.Tensor, output)[None]
+
+
+@lru_cache(maxsize=1)
+def _asks_for_groups() -> bool:
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
