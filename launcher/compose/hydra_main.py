@@ -48,9 +48,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a sweep: its own overrides and the configuration they give."""
+    """One point of a sweep: its own overrides, all words that compose it, and the configuration they give."""
 
     overrides: tuple[str, ...]
+    words: tuple[str, ...]
     config: RunConfig
 
 
@@ -130,7 +131,7 @@ def points(words: list[str], config_dir: str | None = None) -> list[Point]:
         raise ConfigurationError([Problem("-m", "", "the sweep cannot be composed; Hydra's words are above")])
     common = set.intersection(*(set(overrides) for overrides, _ in found))
     return [
-        Point(tuple(override for override in overrides if override not in common), to_config(composed))
+        Point(tuple(word for word in overrides if word not in common), tuple(overrides), to_config(composed))
         for overrides, composed in found
     ]
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from conf.schema import RunConfig
+    from launcher.send.sweep import Ready
 
 HELP = "what a run would be: batch, ranks, memory, files; writes nothing"
 EXAMPLES = """
@@ -17,28 +23,37 @@ muster plan experiment=demo --files ./what-would-be-sent
 
 def run(argv: list[str]) -> int:
     """Print the plan of a configuration."""
-    from launcher.compose.overrides import each_config, split
+    from launcher.compose.overrides import split
     from launcher.flags import Parser
+    from launcher.send.sweep import each_run
 
     parser = Parser("plan", HELP, EXAMPLES, overrides=True)
     parser.add_argument("--json", action="store_true", help="the plan as run.json will hold it, with the files' sizes")
     parser.add_argument("--show", metavar="FILE", help="print one file of the run folder, byte for byte")
     parser.add_argument("--files", metavar="FOLDER", help="write all files that would be sent into a new folder")
     flags, words = split(parser, argv)
-    return each_config(words, lambda config: _plan(config, flags))
+    headings = not (flags.json or flags.show)
+    return each_run(words, _prepare, lambda ready: _plan(ready, flags), summary=False, headings=headings)
 
 
-def _plan(config: Any, flags: Any) -> int:
-    from conf.record import encode_plan
+def _prepare(config: RunConfig, words: list[str]) -> Ready:
     from launcher.send.proposal import propose_config
+    from launcher.send.sweep import Ready
 
-    proposal = propose_config(config, fetch=False)
+    return Ready(propose_config(config, fetch=False), words)
+
+
+def _plan(ready: Ready, flags: argparse.Namespace) -> int:
+    from conf.record import encode_plan
+
+    proposal = ready.proposal
     if flags.show:
         sys.stdout.buffer.write(_artifact(proposal.artifacts, flags.show))
         return 0
     if flags.files:
-        _write_files(flags.files, proposal.artifacts)
-        print(f"{len(proposal.artifacts)} files in {flags.files}")
+        folder = f"{flags.files}/{proposal.plan.run_id}" if ready.point else flags.files
+        _write_files(folder, proposal.artifacts)
+        print(f"{len(proposal.artifacts)} files in {folder}")
         return 0
     if flags.json:
         sizes = {path: len(content) for path, content in sorted(proposal.artifacts.items())}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conf.schema import RunConfig
+    from launcher.send.sweep import Ready
 
 HELP = "train here, in the foreground; without arguments: the demo"
 EXAMPLES = """
@@ -15,27 +19,38 @@ DEMO = ["experiment=demo"]
 
 def run(argv: list[str]) -> int:
     """Plan, make the run folder, train, say how it went."""
-    from launcher.compose.overrides import each_config, split
+    from launcher.compose.overrides import split
     from launcher.flags import Parser
+    from launcher.send.sweep import each_run
 
     parser = Parser("run", HELP, EXAMPLES, overrides=True)
     _, words = split(parser, argv)
     if not argv:
         print("No arguments: the demo, `muster run experiment=demo`. Its plan: `muster plan experiment=demo`.\n")
         words = DEMO
-    return each_config(words, lambda config: _run(config, words))
+    return each_run(words, _prepare, _run, summary=True)
 
 
-def _run(config: Any, words: list[str]) -> int:
-    from conf.outcome import State
+def _prepare(config: RunConfig, words: list[str]) -> Ready:
+    """Refuses what is running."""
     from conf.schema import ClusterKind
-    from launcher.runs import rundir
-    from launcher.send.foreground import find_earlier, once_more, run_in_foreground
+    from launcher.send.foreground import find_earlier
     from launcher.send.proposal import propose_config, require_kind
-    from launcher.show.show import headline
+    from launcher.send.sweep import Ready
 
     proposal = propose_config(config)
     require_kind(proposal.plan, ClusterKind.local, "submit")
+    find_earlier(proposal.plan)
+    return Ready(proposal, words)
+
+
+def _run(ready: Ready) -> int:
+    from conf.outcome import State
+    from launcher.runs import rundir
+    from launcher.send.foreground import find_earlier, once_more, run_in_foreground
+    from launcher.show.show import headline
+
+    proposal, words = ready.proposal, ready.words
     print(headline(proposal.plan), flush=True)
     earlier = find_earlier(proposal.plan)
     if earlier is not None and earlier.state is State.done:

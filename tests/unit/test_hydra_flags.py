@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -99,3 +100,27 @@ def test_wrong_values_in_a_sweep_are_all_found() -> None:
     with pytest.raises(ConfigurationError) as caught:
         points(["optim.learning_rate=1e-5,fast", "parallel=zero2,zero9", "train.sed=1,2"])
     assert len(caught.value.problems) == 3
+
+
+def test_a_planned_sweep_writes_nothing_and_names_its_points_apart(tmp_path: Path) -> None:
+    done = muster(tmp_path, "plan", "-m", "experiment=demo", "tracking=none", "train.seed=1,2", "--json")
+    assert done.returncode == 0, done.stderr
+    found, rest = [], done.stdout
+    while rest.strip():
+        one, end = json.JSONDecoder().raw_decode(rest.lstrip())
+        found.append(one["plan"])
+        rest = rest.lstrip()[end:]
+    assert [plan["config"]["name"] for plan in found] == ["demo-seed-1", "demo-seed-2"]
+    assert [plan["config"]["train"]["seed"] for plan in found] == [1, 2]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_with_a_wrong_point_starts_none(tmp_path: Path) -> None:
+    done = muster(tmp_path, "run", "-m", "experiment=demo", "tracking=none", "optim.learning_rate=0.001,-1")
+    assert done.returncode == 2
+    assert "[optim.learning_rate=-1] optim.learning_rate=-1 has to be above 0" in done.stderr
+    assert "0.001" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    twice = muster(tmp_path, "run", "-m", "experiment=demo", "tracking=none", "train.seed=1,1")
+    assert (twice.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert "two points that are one run" in twice.stderr
