@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan
-from conf.schema import Access, ClusterConfig, ContainerRuntime
+from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime
 from launcher.facts.facts import Facts
 from launcher.facts.machine import PASSED
 from launcher.plan.topology import cores_of_node, partition_of
@@ -34,9 +34,14 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 }
 
 
+OF_THIS_MACHINE = ("CUDA_HOME", "CUDA_PATH", "LD_LIBRARY_PATH", "NVIDIA_*")
+"""Where a machine keeps its GPU driver and compiler. Nodes of a cluster have their own."""
+
+
 def allow_lines(cluster: ClusterConfig) -> str:
     """`job/allow`: names of variables that pass the scrub, beside those that body.sh always lets through."""
-    return _lines(sorted({*PASSED, *cluster.pass_env}))
+    own = OF_THIS_MACHINE if cluster.kind is ClusterKind.local else ()
+    return _lines(sorted({*PASSED, *own, *cluster.pass_env}))
 
 
 def environment(plan: Plan, facts: Facts) -> dict[str, str]:
