@@ -11,7 +11,9 @@ import contextlib
 import copy
 import importlib
 import math
+import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -203,6 +205,9 @@ def parameter_count(parameters: Iterable[nn.Parameter]) -> int:
 
 def cpu_adam(groups: list[dict[str, Any]], **arguments: Any) -> tuple[Optimizer | None, str]:
     """DeepSpeed's AdamW for offloaded states, compiled on first use; or None and the reason why it cannot be built."""
+    beside_python = str(Path(sys.executable).parent)  # where pip puts ninja, also of an environment nobody activated
+    if beside_python not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join(filter(None, (os.environ.get("PATH"), beside_python)))
     missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
     if missing:
         return None, f"no {' and no '.join(missing)} to build it with"
