@@ -1,28 +1,105 @@
-"""Draws the pictures of the README from real output: `python docs/pictures.py NAME COMMAND …` writes docs/NAME.svg."""
+"""Draws the pictures of the README from real output: `python docs/pictures.py` writes docs/plan.svg and docs/run.svg.
+
+The plan is that of a folder with a Llama's config.json and some data, made for the picture; the run is the demo. Needs
+what `muster run` needs, and two minutes. `python docs/pictures.py plan` draws one of them.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 110
+DOCS = Path(__file__).parent
+WIDTH = 100
+LETTER, LINE, MARGIN, BAR = 8.43, 19, 22, 24
+COLOURS: dict[int | None, str] = {6: "#5cc8dc", 3: "#e5c07b", 5: "#b48ead"}
+PLAN = (
+    "muster plan model=llama3.1-8b data.train_file=chats.jsonl data.validation_size=0.02 "
+    "train.global_batch_size=512 cluster=mysite cluster.nodes=2"
+)
+SITE = """\
+defaults: [slurm, _self_]
+account: abc123
+partition: gpu
+gpus_per_node: 8
+cpus_per_task: 96
+mem: '0'
+time: '24:00:00'
+"""
+ABOUT_A_ROW = "Explain in two sentences why the sky is blue, and why it turns red when the sun goes down. " * 12
 
 
 def main() -> None:
-    name, command = sys.argv[1], sys.argv[2:]
-    env = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    words = [Path(command[0]).name, *command[1:]]
-    with Path(os.devnull).open("w") as nowhere:
-        console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
-        console.print(Text.from_ansi(f"$ {' '.join(words)}"))
-        console.print(Text.from_ansi(done.stdout))
-        console.save_svg(str(Path(__file__).parent / f"{name}.svg"), title="muster")
+    wanted = sys.argv[1:] or ["plan", "run"]
+    with tempfile.TemporaryDirectory(prefix="picture-") as place:
+        home = Path(place) / "ada"
+        project = home / "project"
+        (home / ".config" / "muster" / "cluster").mkdir(parents=True)
+        (home / ".config" / "muster" / "cluster" / "mysite.yaml").write_text(SITE)
+        project.mkdir()
+        rows = ({"prompt": f"{number}. {ABOUT_A_ROW}", "response": ABOUT_A_ROW} for number in range(40_000))
+        (project / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if "plan" in wanted:
+            draw("plan", PLAN, project, home, before="Files, ")
+        if "run" in wanted:
+            draw("run", "muster run", project, home)
+
+
+def draw(name: str, command: str, project: Path, home: Path, before: str = "\0") -> None:
+    """Run the command in the project and write what it said, up to `before`, as docs/NAME.svg."""
+    env = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "HOME": str(home)}
+    words = [sys.executable, "-m", *command.split()]
+    done = subprocess.run(words, env=env, cwd=project, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr or done.stdout)
+    cut = done.stdout.partition(before)[0]
+    cut = cut.replace(str(home.parent), "/home").removesuffix("\x1b[1m").rstrip()
+    (DOCS / f"{name}.svg").write_text(picture(Text.from_ansi(f"\x1b[1m$ {command}\x1b[0m\n{cut}")))
+
+
+def picture(text: Text) -> str:
+    """The text as a terminal window in SVG; every piece of text is placed by its column, whatever the font."""
+    console = Console(width=WIDTH, force_terminal=True)
+    lines = list(text.wrap(console, WIDTH))
+    width, height = WIDTH * LETTER + 2 * MARGIN, len(lines) * LINE + 2 * MARGIN + BAR
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img">',
+        "<style>text{font-size:14px;font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace}</style>",
+        f'<rect width="{width:g}" height="{height:g}" rx="10" fill="#16191f"/>',
+        *(f'<circle cx="{MARGIN + 6 + 20 * i}" cy="22" r="6" fill="#3a404c"/>' for i in range(3)),
+    ]
+    for row, line in enumerate(lines):
+        parts += line_parts(line, console, BAR + MARGIN + row * LINE)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def line_parts(line: Text, console: Console, top: float) -> Iterator[str]:
+    """The pieces of one line: words as text, blocks of a bar as rectangles."""
+    column = 0
+    for segment in line.render(console):
+        style = segment.style
+        colour = COLOURS.get(style.color.number if style and style.color else None, "#d6dae3")
+        weight = ' font-weight="bold"' if style and style.bold else ""
+        for match in re.finditer(r"[█▓░]+|[^█▓░ ]+(?: [^█▓░ ]+)*", segment.text):
+            x, length = MARGIN + (column + match.start()) * LETTER, len(match[0]) * LETTER
+            if match[0][0] in "█▓░":
+                yield f'<rect x="{x:g}" y="{top + 2:g}" width="{length:g}" height="{LINE - 5}" fill="{colour}"/>'
+            else:
+                yield (
+                    f'<text x="{x:g}" y="{top + 14:g}" textLength="{length:g}" fill="{colour}"{weight}>'
+                    f"{escape(match[0])}</text>"
+                )
+        column += len(segment.text)
 
 
 if __name__ == "__main__":
