@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from shlex import quote
 
 from conf.layout import Attempt, RunFolder
 from conf.outcome import Outcome, State
@@ -11,6 +12,7 @@ from launcher.runs.cause import find_root_cause
 from launcher.runs.read import Line, last_text_lines, number, read_lines, read_tail
 from launcher.send.local import LocalEnd
 from launcher.show import units
+from launcher.show.progress import ended_words
 from launcher.show.show import cause_lines
 
 ANSWERS = 4
@@ -30,8 +32,8 @@ def report_end(folder: RunFolder, plan: Plan, end: LocalEnd) -> int:
         _report_failure(folder, end.attempt, outcome)
         return 1
     saved = f"saved at step {outcome.step}" if outcome.checkpoint or outcome.step else "nothing was saved"
-    print(f"\n{outcome.state.value}: {outcome.reason}; {saved}")
-    print(f"go on:  muster resume {folder.path}")
+    print(f"\n{ended_words(outcome.state.value, outcome.reason)}; {saved}")
+    print(f"go on:  muster resume {quote(str(folder.path))}")
     return 1
 
 
@@ -95,12 +97,13 @@ def place_lines(folder: RunFolder, plan: Plan) -> list[str]:
         rows.append(("model", f"{folder.export} ({units.size(_folder_size(folder))})"))
     if folder.wandb.is_dir():
         rows.append(("W&B", str(folder.wandb)))
-    rows.append(("next", f"muster status {folder.path}"))
-    rows.append(("", f"muster logs {folder.path}"))
+    run = quote(str(folder.path))
+    rows.append(("next", f"muster status {run}"))
+    rows.append(("", f"muster logs {run}"))
     if plan.config.train.max_steps:
-        rows.append(("", f"muster resume {folder.path} train.max_steps={2 * plan.config.train.max_steps}"))
+        rows.append(("", f"muster resume {run} train.max_steps={2 * plan.config.train.max_steps}"))
     if not exported:
-        rows.append(("", f"muster export {folder.path}"))
+        rows.append(("", f"muster export {run}"))
     return [f"{name:<11} {value}" for name, value in rows]
 
 
@@ -116,7 +119,7 @@ def _report_failure(folder: RunFolder, attempt: Attempt | None, outcome: Outcome
     elif attempt is not None:
         print(f"logs: {attempt.logs}", file=sys.stderr)
     if outcome.checkpoint:
-        print(f"go on from step {outcome.step}:  muster resume {folder.path}", file=sys.stderr)
+        print(f"go on from step {outcome.step}:  muster resume {quote(str(folder.path))}", file=sys.stderr)
 
 
 def _report_wordless(end: LocalEnd) -> int:

@@ -1,4 +1,4 @@
-"""The page of `muster plan`: the run at a glance first, then what was derived, the job script, the files, DeepSpeed.
+"""The page of `muster plan`: the run at a glance, its memory, the job script, the files, then how it came about.
 
 `*_rows` and `*_lines` are pure; `print_plan` draws. Without colour the words are the same.
 """
@@ -149,10 +149,10 @@ def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
     page.rows(plan.run_id, rows)
     page.lines("Model states of a rank", memory_lines(plan, page))
     page.lines("Warnings", [f"! {warning}" for warning in plan.warnings], style="warning")
-    page.lines("Notes", [f"- {note}" for note in plan.notes if note not in {text for _, text in rows}])
     page.lines(script, artifacts.get(script, b"").decode().splitlines())
     together = units.size(sum(map(len, artifacts.values())))
     page.lines(f"Files, {together} together", file_lines(artifacts))
+    page.lines("Notes", [f"- {note}" for note in plan.notes if note not in {text for _, text in rows}])
     page.lines("DeepSpeed (* from parallel.deepspeed)", deepspeed_lines(plan), style="dim")
     verb = "run" if plan.config.cluster.kind is ClusterKind.local else "submit"
     page.lines("Next", [f"muster {verb} … sends exactly this; muster plan … --show {script} prints one file of it"])

@@ -67,7 +67,8 @@ class View:
         if event == "attempt_started":
             self.pace.clear()
             self.phase, self.done, self.total = "", None, None
-            return f"attempt {line.get('attempt', 0)}: {line.get('world_size', '?')} ranks"
+            ranks = line.get("world_size", "?")
+            return f"attempt {line.get('attempt', 0)}: {ranks} rank{'' if ranks == 1 else 's'}"
         return describe_event(line)
 
     def _take_phase(self, line: Line) -> str:
@@ -154,8 +155,14 @@ def describe_event(line: Line) -> str:
     if event == "batch":
         return str(line.get("text", ""))
     if event == "attempt_ended":
-        return f"attempt {line.get('attempt', 0)} ended: {line.get('state', '')} {line.get('reason', '')}".rstrip()
+        words = ended_words(str(line.get("state", "")), str(line.get("reason", "")))
+        return f"attempt {line.get('attempt', 0)} ended: {words}"
     return ""
+
+
+def ended_words(state: str, reason: str) -> str:
+    """How something ended and why, without saying a thing twice: `stopped`, `done: all steps are done`."""
+    return state if not reason or (reason.endswith(state) and state != "done") else f"{state}: {reason}"
 
 
 class Progress:

@@ -115,13 +115,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], out: Text
 
 
 def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
-    """A rich table whose cells are plain text."""
+    """A rich table whose cells are plain text, without empty columns; only the last column is folded."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
+    shown = [place for place in range(len(columns)) if not rows or any(row[place] for row in rows)]
+    for place in shown[:-1]:
+        table.add_column(columns[place], overflow="ellipsis", no_wrap=True)
+    table.add_column(columns[shown[-1]], overflow="fold", min_width=16)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(row[place]) for place in shown))
     return table

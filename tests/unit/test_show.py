@@ -130,7 +130,7 @@ def test_other_ends_say_what_was_saved_and_how_to_go_on(folder: RunFolder, capsy
     plan, attempt = read_plan(folder.run_json), begin(folder)
     end(folder, state=State.stopped, reason="stopped", step=7, checkpoint="checkpoints/step-00000007")
     assert report_end(folder, plan, LocalEnd(0, attempt, read_outcome(folder.outcome), [])) == 1
-    assert f"stopped: stopped; saved at step 7\ngo on:  muster resume {folder.path}" in capsys.readouterr().out
+    assert f"stopped; saved at step 7\ngo on:  muster resume {folder.path}" in capsys.readouterr().out
     assert report_end(folder, plan, LocalEnd(3, None, None, ["body.sh: no space"])) == 1
     said = capsys.readouterr().err
     assert "status 3" in said
