@@ -155,8 +155,8 @@ def describe_event(line: Line) -> str:
     if event == "batch":
         return str(line.get("text", ""))
     if event == "attempt_ended":
-        words = ended_words(str(line.get("state", "")), str(line.get("reason", "")))
-        return f"attempt {line.get('attempt', 0)} ended: {words}"
+        said = ended_words(str(line.get("state", "")), str(line.get("reason", "")))
+        return f"attempt {line.get('attempt', 0)} ended: {said}"
     return ""
 
 
