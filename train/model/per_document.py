@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -101,12 +102,12 @@ def _flash_takes(query: torch.Tensor) -> bool:
     return torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
-_HOST_BOUNDS = WeakIdKeyDictionary()
+_HOST_BOUNDS: MutableMapping[torch.Tensor, list[int]] = WeakIdKeyDictionary()
 
 
 def _on_host(bounds: torch.Tensor) -> list[int]:
     """`bounds` as numbers: read from a GPU, which is waited for, once a micro batch and not once a layer."""
-    known: list[int] | None = _HOST_BOUNDS.get(bounds)
+    known = _HOST_BOUNDS.get(bounds)
     if known is None:
         known = bounds.tolist()
         _HOST_BOUNDS[bounds] = known
@@ -170,7 +171,7 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     # torch 2.11 has no such argument and takes groups as they come; later ones want to be told.
-    groups = {"enable_gqa": query.shape[1] != key.shape[1]} if _asks_for_groups() else {}
+    groups: dict[str, Any] = {"enable_gqa": query.shape[1] != key.shape[1]} if _asks_for_groups() else {}
     output = varlen_attn(
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
