@@ -183,14 +183,21 @@ def batch_equation(training: Training) -> str:
         parts = f"micro batch {batch.micro_batch_size} × {batch.accumulation} × {batch.world_size} ranks"
         return f"{batch.global_batch_size} documents a step = {parts}"
     tokens = batch.micro_batch_size * training.plan.config.data.max_length
-    rows = f"about {batch.accumulation} × {batch.world_size} ranks rows of at most {tokens} tokens"
-    return f"{batch.global_batch_size} documents a step, packed ({training.plan.packing}) into {rows}"
+    rows = f"{batch.accumulation} row{plural(batch.accumulation)} of up to {tokens} tokens"
+    ranks = f"{batch.world_size} rank{plural(batch.world_size)}"
+    return f"{batch.global_batch_size} documents a step ≈ {ranks} × {rows}, packed: {training.plan.packing}"
+
+
+def plural(count: int) -> str:
+    """The ending of a noun that is counted."""
+    return "" if count == 1 else "s"
 
 
 def model_in_words(training: Training) -> str:
     topology = training.plan.topology
     count = parameter_count(training.engine.module.parameters())
-    where = f"{topology.nodes} nodes × {topology.ranks_per_node} ranks ({topology.device.value}, {topology.start})"
+    nodes = f"{topology.nodes} node{plural(topology.nodes)}"
+    where = f"{nodes} × {topology.ranks_per_node} ({topology.device.value}, {topology.start})"
     return f"{training.plan.model_type} of {count:,} parameters, ZeRO-{training.engine.zero_stage} on {where}"
 
 
