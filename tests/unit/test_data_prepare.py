@@ -21,6 +21,8 @@ from train.data.block import DataError
 from train.data.demo import demo_rows, encode_rows
 from train.data.prepare import prepare
 from train.data.prepared import Prepared, read_prepared
+from train.model import attention
+from train.model.per_document import PackingError
 
 ROOT = Path(__file__).parents[2]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k"
@@ -74,6 +76,22 @@ def test_a_second_run_finds_everything(tmp_path: Path, train_file: Path) -> None
     assert not list((tmp_path / "runs/.cache").rglob("*.tmp"))
 
 
+def test_a_run_shares_no_small_file_with_the_cache(tmp_path: Path, train_file: Path) -> None:
+    prepared(config_for(train_file), tmp_path / "runs/a")
+    links = {file.name: file.stat().st_nlink for file in (tmp_path / "runs/a/model").iterdir()}
+    assert {name for name, count in links.items() if count > 1} == {"model.safetensors"}
+    assert (tmp_path / "runs/.cache").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_model_that_would_mix_documents_is_refused(
+    tmp_path: Path, train_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "TOLERANCE", dict.fromkeys(attention.TOLERANCE, -1.0))
+    for name in "ab":  # a refusal is not kept
+        with pytest.raises(PackingError, match=r"data\.packing=none"):
+            prepared(config_for(train_file), tmp_path / "runs" / name)
+
+
 def test_a_second_run_imports_no_heavy_library(tmp_path: Path, train_file: Path) -> None:
     config = config_for(train_file)
     prepared(config, tmp_path / "runs/a")
@@ -101,8 +119,11 @@ def test_a_second_run_imports_no_heavy_library(tmp_path: Path, train_file: Path)
             lambda config: setattr(config.data, "prompt_template", "Q: {prompt}\n"),
             {"documents", "tokenizers", "models"},
         ),
-        (lambda config: setattr(config.model, "tokenizer_vocab_size", 290), {"documents", "tokenizers", "models"}),
-        (lambda config: config.model.shape.update(hidden_size=32), {"models"}),
+        (
+            lambda config: setattr(config.model, "tokenizer_vocab_size", 290),
+            {"documents", "tokenizers", "models", "attention"},
+        ),
+        (lambda config: config.model.shape.update(hidden_size=32), {"models", "attention"}),
         (lambda config: setattr(config.train, "seed", 1), {"models"}),
         (lambda config: setattr(config.data, "max_bad_rows", 3), set()),
         (lambda config: setattr(config.optim, "learning_rate", 1.0), set()),

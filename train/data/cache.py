@@ -6,12 +6,28 @@ what is there. Nothing rests on locks of a shared file system.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from conf.schema import Access
+
+WEIGHTS = ".safetensors"
+
+
+def make_root(folder: Path, access: Access) -> None:
+    """A cache's own folder, with what is in it for the person alone or for the group too; one that is there is kept."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return
+    folder.chmod(0o2750 if access is Access.group else 0o700)
 
 
 @contextmanager
@@ -43,13 +59,24 @@ def made_once(target: Path, make: Callable[[Path], None]) -> bool:
 
 
 def link_or_copy(source: Path, folder: Path, leave: frozenset[str] = frozenset()) -> None:
-    """Files of `source` in `folder`: hard links where the file system allows it, else copies."""
+    """Files of `source` in `folder`: copies, but of weights hard links where the file system allows it.
+
+    Two names of one file share its mode, so a change of rights in a run folder would reach the cache; weights are too
+    large to lie there twice for that.
+    """
     for file in sorted(source.iterdir()):
         if file.is_file() and file.name not in leave:
-            try:
-                os.link(file, folder / file.name)
-            except OSError:
-                shutil.copy2(file, folder / file.name)
+            target = folder / file.name
+            if file.suffix != WEIGHTS or not _linked(file, target):
+                shutil.copyfile(file, target)
+
+
+def _linked(file: Path, target: Path) -> bool:
+    try:
+        os.link(file, target)
+    except OSError:
+        return False
+    return True
 
 
 def _flush(folder: Path) -> None:
@@ -58,3 +85,8 @@ def _flush(folder: Path) -> None:
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+
+
+def content_key(*parts: Any) -> str:
+    """SHA-256 over plain values, as 32 hex digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

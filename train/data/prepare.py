@@ -7,7 +7,6 @@ library. What a configuration names as files are absolute paths by now.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -21,13 +20,14 @@ import msgspec
 
 from conf.layout import RunFolder
 from conf.record import Plan
-from conf.schema import ModelInit, RunConfig
+from conf.schema import ModelInit, Packing, RunConfig
 from train.data import tokenizer as tokenizers
 from train.data.block import BadRow, DataError
-from train.data.cache import link_or_copy, made_beside, made_once
+from train.data.cache import content_key, link_or_copy, made_beside, made_once, make_root
 from train.data.documents import FORMAT_VERSION, Documents
 from train.data.encode import bad_rows_in_words, encode_source
 from train.data.make_model import make_model
+from train.data.packing_check import check_packing
 from train.data.prepared import Prepared, Split, read_prepared, write_prepared
 from train.data.splits import Source, held_out_count, sources
 
@@ -43,6 +43,7 @@ def prepare(plan: Plan, folder: RunFolder, report: Report) -> Prepared:
 
     Raises:
         DataError: the data or the tokenizer cannot be used; the message says where and why.
+        PackingError: documents shall be packed, and this model would let them see each other.
     """
     try:
         prepared = read_prepared(folder)
@@ -67,11 +68,12 @@ class _Preparation:
         self.config: RunConfig = self.plan.config
         data = self.config.data
         self.cache = Path(data.cache_dir) if data.cache_dir else self.folder.path.parent / ".cache"
-        self.template = _read_template(data.chat_template)
+        self.template = data.chat_template
         self.made: list[str] = []
 
     def run(self) -> Prepared:
         started = time.monotonic()
+        make_root(self.cache, self.config.access)
         found = sources(self.config.data)
         splits = {name: self._split(name, source) for name, source in found.items()}
         self._check_bad_rows(splits)
@@ -81,6 +83,9 @@ class _Preparation:
                 raise DataError(f"{split.source}: nothing is left for {name}: {split.in_words()}")
         special = self._special
         self._write_model()
+        if self.plan.packing != Packing.none.value:
+            random = self.config.model.init is ModelInit.random
+            check_packing(self.config.model, self.folder.model if random else None, self.cache)
         notes = [*special["notes"], *(f"{name}: {split.in_words()}" for name, split in splits.items())]
         notes += [f"broken and left out: {row}" for row in self._bad_rows(splits)]
         for note in notes:
@@ -217,21 +222,9 @@ class _Preparation:
         return target
 
 
-def content_key(*parts: Any) -> str:
-    """SHA-256 over plain values, as 32 hex digits."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def _whole(folder: Path) -> bool:
     try:
         Documents.open(folder)
     except (FileNotFoundError, ValueError, KeyError):
         return False
     return (folder / RECORD).is_file()
-
-
-def _read_template(given: str | None) -> str | None:
-    """The chat template itself, where a file is given."""
-    if given is not None and "{" not in given and Path(given).is_file():
-        return Path(given).read_text()
-    return given

@@ -20,6 +20,7 @@ from conf.cause import classify_exit, describe_exit
 from conf.files import write_atomically
 from conf.layout import Attempt, RunFolder
 from conf.outcome import Cause, Failure
+from conf.schema import Access
 from train.metrics.journal import Journal
 from train.node.process import die_with_parent
 from train.node.watch import record_failure
@@ -115,7 +116,9 @@ def run_data_step(folder: RunFolder, attempt: int | None) -> int:
         from conf.record import read_plan
         from train.data.prepare import prepare
 
-        prepare(read_plan(folder.run_json), folder, _Report(journal))
+        plan = read_plan(folder.run_json)
+        os.umask(0o077 if plan.config.access is Access.private else 0o027)
+        prepare(plan, folder, _Report(journal))
     except Exception as error:
         if attempt is None:
             print(f"muster: the data step failed: {error}", file=sys.stderr)
