@@ -35,9 +35,24 @@ def data_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     if data.prompt_template is not None and "{prompt}" not in data.prompt_template:
         rule = "has no {prompt} for the prompt to stand in"
         yield Problem("data.prompt_template", data.prompt_template, rule, "{prompt}\\n")
+    yield from _template_problems(data, facts)
     for key, file in facts.data_files.items():
         yield from _file_problems(key, file, config, facts)
     yield from _validation_problems(config, facts)
+
+
+def _template_problems(data: DataConfig, facts: Facts) -> Iterator[Problem]:
+    """A template is text by now; what has no braces is the name of a file that could not be read."""
+    text = facts.chat_template if facts.chat_template is not None else data.chat_template
+    if text is None or "{" in text:
+        return
+    given = data.chat_template or ""
+    if text == given:
+        yield Problem(
+            "data.chat_template", given, f"is neither a Jinja template nor a file that can be read in {facts.cwd}"
+        )
+    else:
+        yield Problem("data.chat_template", given, "is a file without a Jinja template: there is no { in it")
 
 
 def _file_problems(key: str, file: DataFile, config: RunConfig, facts: Facts) -> Iterator[Problem]:

@@ -285,6 +285,7 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
     "new vocabulary": (BASE, FACTS, {"model__tokenizer_name_or_path": "train"}, "which pretrained weights do not know"),
     # data
     "no data": (BASE, replace(FACTS, data_files={}), {"data__train_file": None}, "neither is given"),
+    "no template file": (BASE, FACTS, {"data__chat_template": "chat.jinja"}, "neither a Jinja template nor a file"),
     "two data": (BASE, FACTS, {"data__dataset_name": "gsm8k"}, "both are given"),
     "missing": (
         BASE,
