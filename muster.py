@@ -6,6 +6,7 @@ names to the folder in which it lies itself, and says in one line what it had to
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -56,6 +57,7 @@ def _hiding() -> list[tuple[Path, list[str]]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
+    gc.set_threshold(100_000)  # a start makes some 100,000 objects that all stay: searching them for garbage is wasted
     for line in pin():
         print(line, file=sys.stderr)
     from launcher.cli import main as run
