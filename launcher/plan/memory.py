@@ -2,7 +2,8 @@
 
 Per parameter, after the ZeRO paper (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1): in bf16 and fp16 2 bytes
 of weights, 2 of gradients and 12 of optimizer (fp32 copy, two moments); in fp32 4, 4 and 8, and with a stage above 0 4
-more, since DeepSpeed keeps its own fp32 copy there as well.
+more, since DeepSpeed keeps its own fp32 copy there as well. Real engines of every stage hold so much within 2 %
+(`tests/dist/test_memory_states.py`).
 """
 
 from __future__ import annotations
