@@ -36,6 +36,8 @@ def run(argv: list[str]) -> int:
     target.add_run_root(parser)
     flags = parser.parse_args(argv)
     folder = target.find(flags.run, flags.run_root)
+    if flags.follow and flags.attempt is None:
+        _wait_for_start(folder)
     attempt = _attempt(folder, flags.attempt)
     if flags.first_error:
         return _first_error(attempt, flags)
@@ -93,7 +95,7 @@ def _log(folder: RunFolder, attempt: Attempt, flags: Any) -> int:
     print(f"==> {path} <==")
     print("\n".join(lines), flush=True)
     if flags.follow:
-        _follow(folder, attempt, path)
+        _follow(folder, attempt, path, flags)
     return 0
 
 
@@ -106,20 +108,42 @@ def _log_file(attempt: Attempt, rank: int | None) -> Any:
     return next((path for path in (attempt.agent_log(0), attempt.job_log) if path.exists()), None)
 
 
-def _follow(folder: RunFolder, attempt: Attempt, path: Any) -> None:
-    """Print what is appended until the attempt is over."""
-    from launcher.runs.read import Follower
+def _wait_for_start(folder: RunFolder) -> None:
+    """Stay until the run has its first log, or will never have one; says once what it waits for."""
+    from launcher.runs.read import list_attempts
     from launcher.runs.standing import stand
     from launcher.send.scheduler import live_jobs
 
-    follower = Follower(path, from_end=True)
-    over = False
+    told = False
+    while not any(_log_file(attempt, None) for attempt in list_attempts(folder)):
+        standing = stand(folder, live_jobs([folder]))
+        if not standing.live:
+            return
+        if not told:
+            print(f"{standing.state.value} ({standing.job}) {standing.reason}".rstrip(), flush=True)
+            told = True
+        time.sleep(FOLLOW_S)
+
+
+def _follow(folder: RunFolder, attempt: Attempt, path: Any, flags: Any) -> None:
+    """Print what is appended until the run is over; without --attempt the next attempt's log follows on this one's."""
+    from launcher.runs.read import Follower, list_attempts
+    from launcher.runs.standing import stand
+    from launcher.send.scheduler import live_jobs
+
+    follower, over = Follower(path, from_end=True), False
     while True:
+        newest = list_attempts(folder)[-1]
+        better = _log_file(attempt if flags.attempt is not None else newest, flags.rank)
         for raw in follower.read_raw():
             print(raw.decode(errors="replace"), flush=True)
+        if better not in (None, path):
+            # Ranks have logs only once they start; until then the agent's was shown.
+            path, follower = better, Follower(better)
+            print(f"==> {path} <==", flush=True)
+            continue
         if over:
             return
-        standing = stand(folder, live_jobs([folder]))
-        over = not standing.live or (standing.attempt or 0) > attempt.number
+        over = not stand(folder, live_jobs([folder])).live or (flags.attempt or newest.number) < newest.number
         if not over:
             time.sleep(FOLLOW_S)

@@ -63,6 +63,7 @@ class RankAgent(LocalElasticAgent):
         self._meeting.leave(succeeded=True)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
+        death_sig = signal.SIGKILL  # ranks ignore SIGTERM
         if self.watch is not None:
             self.watch.mark_ending()
         super()._shutdown(death_sig, min(timeout, int(GRACE_S)))

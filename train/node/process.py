@@ -52,13 +52,18 @@ def run_rank(entry: Entry, folder: RunFolder, attempt: int, agent_pid: int) -> N
 
 
 def begin_rank(log: Path, agent_pid: int) -> None:
-    """Own session, plain signal handlers, death with the agent, both streams appended to `log`."""
+    """Own session, death with the agent, both streams appended to `log`.
+
+    SIGTERM is the agent's to understand: Slurm sends it to every process of a step when it preempts, and a rank that
+    died of it could not save. Agents end their ranks with SIGKILL.
+    """
     if os.getpid() != os.getsid(0):
         os.setsid()
     die_with_parent()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if os.getppid() != agent_pid:  # the agent died before the line above could take hold
         os._exit(1)
     flush_streams()

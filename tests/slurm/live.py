@@ -1,0 +1,102 @@
+"""Runs on a real Slurm, as a test follows them: sent by the command line, read from their folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conf.layout import RunFolder
+from tests.slurm.person import Person
+
+LIMIT_S = 240.0
+
+
+def submit(person: Person, work: Path, *overrides: str, **variables: str) -> tuple[RunFolder, str]:
+    """`muster submit` from a shell with `variables`: the run's folder and id."""
+    argv = [str(person.python), "-m", "muster", "submit", *overrides, "--json"]
+    said = json.loads(person.run(*argv, cwd=work, **variables).stdout)
+    return RunFolder(Path(said["folder"])), said["id"]
+
+
+def outcome(folder: RunFolder) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(folder.outcome.read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a file that may still grow."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def metrics(folder: RunFolder) -> list[dict[str, Any]]:
+    return lines(folder.metrics)
+
+
+def job_of(folder: RunFolder) -> int:
+    """The job id of the newest submission."""
+    return int(lines(folder.submissions)[-1]["job_id"])
+
+
+def wait_for(seen: Callable[[], object], folder: RunFolder, what: str, after_end: bool = False) -> None:
+    """Come back as soon as `seen` holds; fail with the logs after `LIMIT_S`, or once the run has ended without it."""
+    deadline = time.monotonic() + LIMIT_S
+    while not seen():
+        over = decision(folder, outcome(folder).get("attempt", 0)) == "end" and not seen()
+        if (over and not after_end) or time.monotonic() > deadline:
+            logs = [f"{path}\n{path.read_text()[-1500:]}" for path in sorted(folder.attempts.glob("*/logs/*.log"))]
+            raise AssertionError(f"{what} did not happen: {outcome(folder)}\n" + "\n---\n".join(logs))
+        time.sleep(0.3)
+
+
+def wait_for_step(folder: RunFolder, step: int, attempt: int = 0) -> None:
+    def reached() -> bool:
+        return any(line["step"] >= step and line["attempt"] == attempt for line in metrics(folder))
+
+    wait_for(reached, folder, f"step {step} of attempt {attempt}")
+
+
+def wait_for_end(folder: RunFolder, state: str) -> None:
+    wait_for(lambda: outcome(folder).get("state") == state, folder, f"state {state}")
+
+
+def decision(folder: RunFolder, attempt: int) -> str:
+    """The word after an attempt; empty while there is none."""
+    path = folder.attempt(attempt).decision
+    return path.read_text().strip() if path.exists() else ""
+
+
+def start_now(person: Person, job: int, folder: RunFolder) -> None:
+    """Spare the test the two minutes that Slurm holds a requeued job back, which only root may do.
+
+    Not at once: nodes refuse the credential of a job that starts in the very second in which it was requeued.
+    """
+
+    def pending() -> bool:
+        return person.run("squeue", "-h", "-j", str(job), "-o", "%T").stdout.strip() == "PENDING"
+
+    deadline = time.monotonic() + LIMIT_S
+    while not pending():
+        assert time.monotonic() < deadline, f"job {job} did not come back into the queue"
+        time.sleep(0.3)
+    if os.geteuid() == 0:
+        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now+2"], check=True, env=person.environment)
+
+
+def process_of(log: Path) -> int:
+    """The process that writes a rank's log as its standard output."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "fd" / "1").readlink() == log:
+                return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody writes {log}")
