@@ -187,6 +187,7 @@ def test_ranks_end_with_their_agent(tmp_path: Path, port: int, start: str, numbe
     marks = [tmp_path / f"met-{rank}" for rank in (0, 1)]
     with agent(folder, "lasts", port) as process:
         await_files(*marks)
+        folder.stop.write_text("cancelled\n")  # without it the first SIGTERM in a job asks to save
         process.send_signal(number)
         process.wait(timeout=DOWN_S)
     deadline = time.monotonic() + DOWN_S
