@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -117,9 +118,17 @@ def test_watch_sees_the_true_end_and_leaves_it_to_be_reaped() -> None:
     first = subprocess.Popen([sys.executable, "-c", code])
     second = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     watch = Watch({0: first.pid, 1: second.pid}, first_rank=2)
-    assert first.wait(30) == -signal.SIGKILL
+
+    def wait_for_signal_of(local_rank: int) -> None:
+        deadline = time.monotonic() + 30
+        while watch.exits(succeeded=False, timeout_s=0)[local_rank].signal is None:
+            assert time.monotonic() < deadline, f"the end of local rank {local_rank} was not seen"
+            time.sleep(0.01)
+
+    wait_for_signal_of(0)
     second.terminate()
-    assert second.wait(30) == -signal.SIGTERM
+    wait_for_signal_of(1)
+    assert (first.wait(30), second.wait(30)) == (-signal.SIGKILL, -signal.SIGTERM)
     ends = watch.exits(succeeded=False)
     assert [(end.rank, end.signal, end.ended_by_agent) for end in ends] == [(2, 9, False), (3, 15, True)]
 
