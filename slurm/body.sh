@@ -101,16 +101,24 @@ ended() {
   esac
 }
 
-# take_lock JOB: LOCK names the one job that may write into the run. It appears with its content, as a link.
+# take_lock JOB PATIENCE: LOCK names the one job that may write into the run. It appears with its content, as a link. A
+# job that just stopped still holds it for some seconds while its nodes are cleaned: worth PATIENCE pauses.
 take_lock() {
-  local holder='' try
+  local holder='' pauses=0
   printf '%s\n' "$1" >"$run/.LOCK.$$" || fail "cannot write into $run"
-  for try in 1 2; do
+  while true; do
+    holder=
     if ln "$run/.LOCK.$$" "$run/LOCK" 2>/dev/null || { IFS= read -r holder <"$run/LOCK" && [[ $holder == "$1" ]]; }; then
       rm -f "$run/.LOCK.$$"
       return 0
     fi
-    ((try == 1)) && ended "$holder" && say "$holder is gone, its LOCK too" && rm -f "$run/LOCK"
+    if [[ -n $holder ]] && ended "$holder"; then
+      say "$holder is gone, its LOCK too"
+      rm -f "$run/LOCK"
+    elif ((pauses < $2)); then
+      sleep 3
+    fi
+    ((pauses++ < $2 + 1)) || break
   done
   rm -f "$run/.LOCK.$$"
   fail "$holder holds the run (LOCK); one job at a time"
@@ -134,7 +142,7 @@ begin() {
       ;;
   esac
   mkdir -p "$run/attempts" || fail "cannot write into $run"
-  take_lock "$1"
+  if [[ $1 == slurm:* ]]; then take_lock "$1" 20; else take_lock "$1" 0; fi
   attempt=0
   until mkdir "$run/attempts/$attempt" 2>/dev/null; do
     [[ -d $run/attempts/$attempt ]] || fail "cannot make $run/attempts/$attempt"

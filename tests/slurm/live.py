@@ -50,7 +50,9 @@ def wait_for(seen: Callable[[], object], folder: RunFolder, what: str, after_end
     """Come back as soon as `seen` holds; fail with the logs after `LIMIT_S`, or once the run has ended without it."""
     deadline = time.monotonic() + LIMIT_S
     while not seen():
-        over = decision(folder, outcome(folder).get("attempt", 0)) == "end" and not seen()
+        stands = outcome(folder)
+        # What was stopped may be resumed, and a failed attempt may have been requeued.
+        over = stands.get("state") in ("failed", "done") and decision(folder, stands["attempt"]) == "end" and not seen()
         if (over and not after_end) or time.monotonic() > deadline:
             logs = [f"{path}\n{path.read_text()[-1500:]}" for path in sorted(folder.attempts.glob("*/logs/*.log"))]
             raise AssertionError(f"{what} did not happen: {outcome(folder)}\n" + "\n---\n".join(logs))

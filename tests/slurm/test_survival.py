@@ -89,10 +89,10 @@ def test_preempted_then_sent_by_hand(person: Person, work: Path) -> None:
 
     at = outcome(folder)["step"]
     folder.stop.unlink(missing_ok=True)
-    person.run("sbatch", str(folder.job_sbatch), cwd=Path("/"), **SECRETS)
+    by_hand = person.run("sbatch", "--parsable", str(folder.job_sbatch), cwd=Path("/"), **SECRETS).stdout.strip()
     wait_for_step(folder, at + 1, attempt=2)
     assert first_step(metrics(folder), 2) == at + 1
-    person.run("scancel", "--user", person.name)
+    person.run("scancel", by_hand)
 
     files = [path for path in folder.path.rglob("*") if path.is_file()]
     assert len(files) > 20
