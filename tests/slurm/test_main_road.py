@@ -17,7 +17,7 @@ SMALL = [
     "experiment=gsm8k",
     "cluster=devcluster",
     "cluster.nodes=2",
-    "data.max_length=64",
+    "data.max_length=192",
     "train.global_batch_size=8",
     "train.eval_samples=16",
     "tracking=none",
@@ -38,44 +38,40 @@ def work(person: Person, shared_data: Path) -> Path:
     return folder
 
 
-def test_thirty_steps_evaluated_exported_and_complete(person: Person, work: Path) -> None:
-    """30 steps on two nodes: the loss falls, every step is in the metrics, the exported model was checked."""
-    folder, run_id = submit(person, work, *SMALL, "name=road", "train.max_steps=30", "train.eval_steps=15")
+def test_fifty_steps_evaluated_exported_and_complete(person: Person, work: Path) -> None:
+    """50 steps on two nodes: the loss falls, every step is in the metrics, the exported model was checked."""
+    folder, run_id = submit(person, work, *SMALL, "name=road", "train.max_steps=50", "train.eval_steps=25")
     wait_for_end(folder, "done")
 
     steps = [line for line in metrics(folder) if "train/loss" in line]
-    assert [line["step"] for line in steps] == list(range(1, 31))
-    assert steps[-1]["train/loss"] < 0.85 * steps[0]["train/loss"]
-    assert [line["step"] for line in metrics(folder) if "eval/loss" in line][-1] == 30
+    assert [line["step"] for line in steps] == list(range(1, 51))
+    assert steps[-1]["train/loss"] < 0.75 * steps[0]["train/loss"]
+    assert [line["step"] for line in metrics(folder) if "eval/loss" in line][-1] == 50
     assert outcome(folder)["export_verified"] is True
     assert (folder.export / "config.json").exists()
 
-    started = next(
-        e for e in map(json.loads, folder.events.read_text().splitlines()) if e["event"] == "attempt_started"
-    )
+    events = [json.loads(line) for line in folder.events.read_text().splitlines()]
+    started = next(event for event in events if event["event"] == "attempt_started")
     assert started["world_size"] == 2
     assert len(set(started["hosts"])) == 2
     (status,) = json.loads(person.muster("status", run_id, "--json", cwd=work))
-    assert (status["state"], status["step"]) == ("done", 30)
+    assert (status["state"], status["step"]) == ("done", 50)
     assert folder.path.stat().st_mode & 0o777 == 0o700
 
 
-def test_stop_resume_and_the_same_weights(person: Person, work: Path) -> None:
-    """A run stopped in the middle and resumed ends in the very weights of one that was left alone."""
-    whole, _ = submit(person, work, *SMALL, "name=whole", "train.max_steps=12", "train.eval_strategy=no")
-    halves, run_id = submit(person, work, *SMALL, "name=halves", "train.max_steps=12", "train.eval_strategy=no")
-    wait_for_step(halves, 3)
+def test_stop_and_resume(person: Person, work: Path) -> None:
+    """`muster stop` saves and ends; `muster resume` goes on with the next step and finishes."""
+    folder, run_id = submit(person, work, *SMALL, "name=halves", "train.max_steps=12", "train.eval_strategy=no")
+    wait_for_step(folder, 3)
     person.muster("stop", run_id, cwd=work)
-    wait_for_end(halves, "stopped")
-    at = outcome(halves)["step"]
+    wait_for_end(folder, "stopped")
+    at = outcome(folder)["step"]
     assert isinstance(at, int)
     assert 3 <= at < 12
     person.muster("resume", run_id, cwd=work)
-    wait_for_end(halves, "done")
-    wait_for_end(whole, "done")
-    weights = "model.safetensors"
-    assert (whole.export / weights).read_bytes() == (halves.export / weights).read_bytes()
-    assert sorted(path.name for path in halves.attempts.iterdir()) == ["0", "1"]
+    wait_for_end(folder, "done")
+    steps = [(line["attempt"], line["step"]) for line in metrics(folder) if "train/loss" in line]
+    assert steps == [(0, step) for step in range(1, at + 1)] + [(1, step) for step in range(at + 1, 13)]
 
 
 def test_cancel_ends_now_and_is_said(person: Person, work: Path) -> None:
