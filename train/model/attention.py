@@ -21,7 +21,7 @@ NAME = "muster"
 TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 """Largest difference between packed and alone that `self_check` lets pass, relative to the largest value.
 
-Rounding gives up to 6e-5 in fp32 (a small mixture of experts with large weights); a leak or a missing window 0.5 and more.
+Rounding gives up to 6e-5 in fp32 (a small mixture of experts with large weights); a leak or a missing window ≥ 0.5.
 """
 
 
