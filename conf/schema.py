@@ -381,7 +381,7 @@ class TrackingConfig:
     name: Tracker = key(Tracker.wandb, "`wandb` or `none`. metrics.jsonl is written in any case.")
     mode: TrackingMode = key(
         TrackingMode.offline,
-        "`online`, or `offline` into the run folder (`muster push` or `wandb sync` later).",
+        "`online`, or `offline` into the run folder (`wandb sync` later).",
     )
     project: str = key("muster", "W&B project.")
     entity: Optional[str] = key(None, "W&B team or user. Null: your default.")

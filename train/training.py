@@ -28,9 +28,17 @@ class Ending:
     reason: str
 
 
+ASKED = {
+    StopReason.stopped: "asked to stop",
+    StopReason.time_limit: "the job's time is nearly up",
+    StopReason.preempted: "the scheduler wants the nodes",
+    StopReason.cancelled: "asked to end at once",
+}
+
+
 def stopped(step: int, reason: StopReason) -> Ending:
     """The ending that a word in STOP asks for."""
-    return Ending(State(reason.value), step, f"stop asked for: {reason.value}")
+    return Ending(State(reason.value), step, ASKED[reason])
 
 
 def not_a_number(step: int) -> Ending:
