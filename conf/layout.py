@@ -38,7 +38,7 @@ class JobFiles:
     setup.sh   modules and setup lines, sourced in each node's step
     srun       arguments of srun for the ranks' step, one a line
     python     the argument vector that starts Python on a node, one a line (container included)
-    settings   NAME=VALUE lines for body.sh itself: nodes, requeue, max_requeues, host_suffix, port
+    settings   NAME=VALUE lines for body.sh itself: requeue, max_requeues, lock_patience, host_suffix, port, …
     """
 
     folder: Path

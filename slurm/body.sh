@@ -29,7 +29,7 @@ number() {
   if [[ $1 =~ ^[0-9]{1,9}$ ]]; then printf '%s' "$((10#$1))"; else printf '%s' "$2"; fi
 }
 
-declare -A settings=([requeue]=true [max_requeues]=20 [host_suffix]='' [port]=0 [scratch]=/tmp [umask]=077
+declare -A settings=([requeue]=true [max_requeues]=20 [lock_patience]=20 [host_suffix]='' [port]=0 [scratch]=/tmp [umask]=077
   [extensions]=default)
 
 read_settings() {
@@ -102,7 +102,7 @@ ended() {
 }
 
 # take_lock JOB PATIENCE: LOCK names the one job that may write into the run. It appears with its content, as a link. A
-# job that just stopped still holds it for some seconds while its nodes are cleaned: worth PATIENCE pauses.
+# job that just stopped still holds it for some seconds while its nodes are cleaned: worth PATIENCE pauses of 3 s.
 take_lock() {
   local holder='' pauses=0
   printf '%s\n' "$1" >"$run/.LOCK.$$" || fail "cannot write into $run"
@@ -142,7 +142,7 @@ begin() {
       ;;
   esac
   mkdir -p "$run/attempts" || fail "cannot write into $run"
-  if [[ $1 == slurm:* ]]; then take_lock "$1" 20; else take_lock "$1" 0; fi
+  if [[ $1 == slurm:* ]]; then take_lock "$1" "$(number "${settings[lock_patience]}" 20)"; else take_lock "$1" 0; fi
   attempt=0
   until mkdir "$run/attempts/$attempt" 2>/dev/null; do
     [[ -d $run/attempts/$attempt ]] || fail "cannot make $run/attempts/$attempt"

@@ -104,7 +104,7 @@ def make_job(person: Person, devcluster: Record, monkeypatch: pytest.MonkeyPatch
             folder.job.body: read_body().decode(),
             folder.job.python: f"{folder.path}/program\n",
             folder.job.srun: "\n".join(srun_arguments(nodes=2, cpus_per_task=2, mem="500")) + "\n",
-            folder.job.settings: f"requeue=true\nmax_requeues=3\nscratch={person.home}/scratch\n",
+            folder.job.settings: f"requeue=true\nmax_requeues=3\nlock_patience=2\nscratch={person.home}/scratch\n",
             folder.job.env: "FROM_FILE=$(touch pwned) `x` \"q\" 'p'\n",
             folder.job.allow: "KEPT_*\n",
             folder.job.setup: "FROM_SETUP=yes; export FROM_SETUP\n",
