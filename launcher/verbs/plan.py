@@ -25,13 +25,15 @@ def run(argv: list[str]) -> int:
     """Print the plan of a configuration."""
     from launcher.compose.overrides import split
     from launcher.flags import Parser
-    from launcher.send.sweep import each_run
 
     parser = Parser("plan", HELP, EXAMPLES, overrides=True)
     parser.add_argument("--json", action="store_true", help="the plan as run.json will hold it, with the files' sizes")
     parser.add_argument("--show", metavar="FILE", help="print one file of the run folder, byte for byte")
     parser.add_argument("--files", metavar="FOLDER", help="write all files that would be sent into a new folder")
     flags, words = split(parser, argv)
+
+    from launcher.send.sweep import each_run  # Hydra, which --help needs not
+
     headings = not (flags.json or flags.show)
     return each_run(words, _prepare, lambda ready: _plan(ready, flags), summary=False, headings=headings)
 

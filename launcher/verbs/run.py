@@ -21,13 +21,14 @@ def run(argv: list[str]) -> int:
     """Plan, make the run folder, train, say how it went."""
     from launcher.compose.overrides import split
     from launcher.flags import Parser
-    from launcher.send.sweep import each_run
 
     parser = Parser("run", HELP, EXAMPLES, overrides=True)
     _, words = split(parser, argv)
     if not argv:
         print("No arguments: the demo, `muster run experiment=demo`. Its plan: `muster plan experiment=demo`.\n")
         words = DEMO
+    from launcher.send.sweep import each_run  # Hydra, which --help needs not
+
     return each_run(words, _prepare, _run, summary=True)
 
 

@@ -23,11 +23,13 @@ def run(argv: list[str]) -> int:
     """Plan, ask sbatch whether it would take it, make the run folder, send."""
     from launcher.compose.overrides import split
     from launcher.flags import Parser
-    from launcher.send.sweep import each_run
 
     parser = Parser("submit", HELP, EXAMPLES, overrides=True)
     parser.add_argument("--json", action="store_true", help="one line of JSON: id, folder, job_id")
     flags, words = split(parser, argv)
+
+    from launcher.send.sweep import each_run  # Hydra, which --help needs not
+
     headings = not flags.json
     return each_run(words, _prepare, lambda ready: _submit(ready, flags), summary=headings, headings=headings)
 

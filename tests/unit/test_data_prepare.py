@@ -15,7 +15,7 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan, Topology, encode_plan
-from conf.schema import LongRows, ModelInit, RunConfig
+from conf.schema import LongRows, ModelInit, Packing, RunConfig
 from train.data import encode, sources
 from train.data.block import DataError
 from train.data.demo import demo_rows, encode_rows
@@ -48,7 +48,7 @@ def config_for(train_file: Path | None, **data: Any) -> RunConfig:
 
 def plan_for(config: RunConfig) -> Plan:
     topology = Topology(1, 1, Device.cpu, "fork", 1)
-    return Plan("x", "x", config, topology, {}, "llama", None, "exact", True, None)
+    return Plan("x", "x", config, topology, {}, "llama", None, config.data.packing.value, True, None)
 
 
 def prepared(config: RunConfig, folder: Path) -> Prepared:
@@ -167,7 +167,8 @@ def prepare_in_process(config: RunConfig, folder: Path, barrier: Any, results: A
 def test_several_starting_at_once_share_one_cache(tmp_path: Path, train_file: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, results, config = context.Barrier(2), context.Queue(), config_for(train_file)
-    config.model.init = ModelInit.pretrained  # without a model to draw: torch would be imported twice
+    config.model.init = ModelInit.pretrained  # without a model to draw or to check: torch would be imported twice
+    config.data.packing = Packing.none
     processes = [
         context.Process(target=prepare_in_process, args=(config, tmp_path / "runs" / name, barrier, results))
         for name in "ab"
