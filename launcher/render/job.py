@@ -28,8 +28,6 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
-    # glibc gives memory of loaded shards back to the system: without, ranks keep hundreds of MiB each
-    "MALLOC_MMAP_THRESHOLD_": "262144",
     "MALLOC_ARENA_MAX": "1",
 }
 
