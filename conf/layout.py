@@ -15,7 +15,11 @@ outcome.json          how the run stands or ended (`conf.outcome.Outcome`)
 attempts/N/           logs, failures, what the agents saw, the decision after it
 checkpoints/          step-00000100/ … each with a manifest
 data.json, model/     written by the data step: where the prepared data lies; tokenizer and, for `random`, the model
-export/               the Hugging Face model
+export/               the Hugging Face model; of an adapter: the model with the adapter merged into it
+adapter/              the adapter alone, as PEFT reads it
+predictions/          SPLIT.jsonl: what the model made of each document of an evaluated split
+figures/              pictures: SVG
+data_report.json      what the data is like: rows, lengths, duplicates, labels
 wandb/                W&B's own files
 slurm-<job id>.log    what the job said before its attempt had a folder
 """
@@ -248,6 +252,22 @@ class RunFolder:
     def export_unverified(self) -> Path:
         """An export whose logits were not those of the trained model; kept for a look."""
         return self.path / "export.unverified"
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter of a parameter-efficient method, in PEFT's format."""
+        return self.path / "adapter"
+
+    def predictions(self, split: str) -> Path:
+        """What the model made of each document of a split: one JSON object a line."""
+        return self.path / "predictions" / f"{split}.jsonl"
+
+    def figure(self, name: str) -> Path:
+        return self.path / "figures" / f"{name}.svg"
+
+    @property
+    def data_report(self) -> Path:
+        return self.path / "data_report.json"
 
     @property
     def samples(self) -> Path:

@@ -101,7 +101,11 @@ class AgentReport:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`outcome.json`. `step` is the last step whose weights are saved or exported."""
+    """`outcome.json`. `step` is the last step whose weights are saved or exported.
+
+    `metrics` are the last values of each evaluated split, such as `eval/loss` and `test/accuracy`: of the best model
+    where that is what the run hands back, whose step is then `best_step`.
+    """
 
     state: State
     reason: str
@@ -111,6 +115,8 @@ class Outcome:
     failure: Optional[Failure] = None
     checkpoint: Optional[str] = None
     export_verified: Optional[bool] = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_step: Optional[int] = None
 
 
 def write_record(path: Path, record: Outcome | Failure | AgentReport) -> None:

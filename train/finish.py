@@ -8,7 +8,7 @@ import time
 
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
 from train.checkpoint.saving import save
-from train.evaluate import evaluate, evaluate_and_record
+from train.evaluation.evaluate import evaluate, evaluate_and_record
 from train.export.export import ExportResult, export
 from train.export.proof import free_bytes
 from train.export.samples import write_samples
@@ -35,10 +35,8 @@ def evaluated(training: Training, ending: Ending) -> Ending:
         result = evaluate(training, training.test)
         if result is not None:
             step = training.progress.step
-            training.record(step, {"test/loss": result.loss, "test/perplexity": result.perplexity})
-            training.journal.event(
-                "evaluation", step=step, split="test", loss=result.loss, perplexity=result.perplexity
-            )
+            training.record(step, {f"test/{name}": value for name, value in result.values.items()})
+            training.journal.event("evaluation", step=step, split="test", **result.values)
     reason = training.stop.asked_now()
     return ending if reason is None else stopped(ending.step, reason)
 

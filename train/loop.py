@@ -17,9 +17,8 @@ from conf.outcome import State
 from conf.schema import EvalStrategy, Precision
 from train.checkpoint.saving import is_save_due, save
 from train.data.batches import Step
-from train.evaluate import evaluate_and_record
+from train.evaluation.evaluate import evaluate_and_record
 from train.metrics.window import memory
-from train.model.loss import loss_sum
 from train.model.schedule import learning_rate
 from train.training import Ending, Training, not_a_number, stopped
 
@@ -30,7 +29,7 @@ def rehearse(training: Training) -> None:
     devices = [training.world.device] if training.world.device.type == "cuda" else []
     training.engine.train()
     with torch.random.fork_rng(devices=devices):
-        loss = loss_sum(training.engine, training.loader.longest(), training.trims_logits)
+        loss = training.task.loss_sum(training.engine, training.loader.longest())
         training.engine.rehearse(loss)
     seconds = round(time.monotonic() - started, 3)
     training.journal.event("rehearsal", seconds=seconds, **memory(training.world.device))
@@ -83,7 +82,7 @@ def make_step(training: Training, step: Step) -> None:
     scale = engine.world_size / max(1, step.target_tokens)
     last = len(step.micro_batches) - 1
     for index, micro_batch in enumerate(step.micro_batches):
-        loss = loss_sum(engine, micro_batch, training.trims_logits)
+        loss = training.task.loss_sum(engine, micro_batch)
         training.window.add_loss(loss)
         engine.backward(loss * scale, boundary=index == last)
     engine.step()

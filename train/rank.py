@@ -23,16 +23,17 @@ from train.data.documents import Documents
 from train.data.prepared import read_prepared
 from train.distributed import World
 from train.engine import Engine, parameter_count
-from train.evaluate import evaluate_and_record
+from train.evaluation.evaluate import evaluate_and_record
 from train.finish import finish
 from train.loop import rehearse, train
 from train.metrics.journal import Journal
 from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
-from train.model.model import accepts_logits_to_keep, load_model
+from train.model.model import load_model
 from train.model.optimizer import make_optimizer
 from train.stop import StopVote
+from train.tasks.choose import make_task
 from train.training import Ending, Progress, Record, Training, stopped
 
 
@@ -101,7 +102,8 @@ def prepared(
     documents = data.open("train")
     if documents is None or not len(documents):
         raise NoDataError(f"{folder.data_json} has no training documents")
-    model = load_model(plan, layout, folder)
+    model = load_model(plan, layout, folder, data.labels)
+    task = make_task(plan, data, model)
     optimizer, optimizer_name = make_optimizer(model, config.optim, config.parallel, world.device, world.all_true)
     engine = Engine(model, optimizer, layout.deepspeed, world.device)
 
@@ -109,7 +111,7 @@ def prepared(
         if documents is None or not len(documents):
             return None
         packed = plan.packing != "none"
-        return Loader(documents, config, layout.batch, world.rank, world.size, world.device, data.pad_id, packed)
+        return Loader(documents, config, layout.batch, world.rank, world.size, world.device, task.collate, packed)
 
     loader = cast("Loader", loader_of(documents))
     operations = operations_per_token(engine.module, engine.module.config, mean_context(documents.lengths))
@@ -128,7 +130,7 @@ def prepared(
         record=record,
         stop=stop,
         window=Window(world, operations, peak_operations(world.device)),
-        trims_logits=accepts_logits_to_keep(model),
+        task=task,
     )
     say(training, f"{batch_equation(training)}; {optimizer_name}; {model_in_words(training)}")
     go_on(training)

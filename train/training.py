@@ -14,6 +14,7 @@ from train.engine import Engine
 from train.metrics.journal import Journal
 from train.metrics.window import Window
 from train.stop import StopVote
+from train.tasks.task import Task
 
 Record = Callable[[int, Mapping[str, float]], None]
 """Takes a step and its metrics; on ranks other than 0 it does nothing with them."""
@@ -73,5 +74,5 @@ class Training:
     record: Record
     stop: StopVote
     window: Window
-    trims_logits: bool
+    task: Task
     progress: Progress = field(default_factory=Progress)

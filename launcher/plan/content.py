@@ -60,7 +60,7 @@ def run_name(config: RunConfig) -> str:
     model = given.rsplit("/", 1)[-1] or str(config.model.shape.get("model_type", "model"))
     if config.model.init is ModelInit.random and not given:
         model = f"random-{model}"
-    words = [Path(model).name, config.task.name, config.method.name]
+    words = [Path(model).name, config.task.name.value, config.method.name]
     name = "-".join(words).lower()
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from conf.architectures import PACKABLE
 from conf.record import Batch, Layout, Plan, Topology
-from conf.schema import ExportWhen, Packing, RunConfig
+from conf.schema import ExportWhen, Packing, RunConfig, TaskName
 from launcher.facts.data import HUB_KEY
 from launcher.facts.facts import DataFile, Facts
 from launcher.plan import batch as batches
@@ -77,6 +77,9 @@ def resolve_packing(config: RunConfig, model_type: str) -> tuple[str, str]:
     asked = config.data.packing
     if asked is Packing.none:
         return asked.value, ""
+    if config.task.name is not TaskName.causal_lm:
+        why = f"task={config.task.name.value} pads: its models read whole rows"
+        return Packing.none.value, f"data.packing={asked.value} becomes none: {why}"
     if model_type not in PACKABLE:
         why = f"{model_type or 'this architecture'} is not among those proven to keep packed documents apart"
         return Packing.none.value, f"data.packing={asked.value} becomes none: {why}"

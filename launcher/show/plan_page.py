@@ -30,7 +30,10 @@ def plan_rows(plan: Plan, facts: Facts | None = None) -> list[Row]:
     rows = [("model", f"{plan.model_type} · {_parameters(plan)} · {config.train.precision.value}")]
     rows += _data_rows(facts)
     rows += [
-        ("training", f"{config.method.name} fine-tuning · {config.task.name} · ZeRO-{config.parallel.zero_stage}"),
+        (
+            "training",
+            f"{config.method.name} fine-tuning · {config.task.name.value} · ZeRO-{config.parallel.zero_stage}",
+        ),
         ("steps", _steps(plan)),
         ("batch", equation(plan.layout.batch, packed, config.data.max_length)),
         ("", f"packed: {plan.packing}" if packed else "padded"),

@@ -18,6 +18,7 @@ from train.data.batches import IGNORED, Loader, Step
 from train.data.documents import Documents, Writer
 from train.data.order import documents_of_step, epoch_order, steps_per_epoch, total_steps
 from train.data.packing import lay_out, lay_out_padded, pack_densely, useful_share
+from train.tasks.causal_lm import CausalLanguageModelling
 
 COUNTS = st.integers(1, 60)
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)
@@ -132,7 +133,8 @@ def loaders(documents: Documents, kind: Packing, world: int, batch: int = 16, mi
     config.data.max_length, config.data.packing = 32, kind
     plan = Batch(world, batch, micro, 1)
     packed = kind is not Packing.none
-    return [Loader(documents, config, plan, rank, world, torch.device("cpu"), 0, packed) for rank in range(world)]
+    collate = CausalLanguageModelling(0, packed, True).collate
+    return [Loader(documents, config, plan, rank, world, torch.device("cpu"), collate, packed) for rank in range(world)]
 
 
 def first_tokens(step: Step) -> list[int]:

@@ -20,7 +20,7 @@ OPTIONS = {
     "model": "gemma3-1b hf llama3.1-8b llama3.2-1b llama3.2-3b llama3.3-70b mistral-7b qwen2.5-0.5b qwen2.5-1.5b "
     "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny",
     "data": "default demo",
-    "task": "causal_lm",
+    "task": "causal_lm seq2seq_lm seq_cls",
     "method": "full",
     "parallel": "zero0 zero1 zero2 zero2_offload zero3 zero3_hpz zero3_offload",
     "optim": "adamw",
@@ -40,7 +40,7 @@ def test_every_option_is_known_here() -> None:
     assert [f"{path.parent.name}={path.stem}" for path in FILES] == [
         f"{group}={option}" for group in sorted(OPTIONS) for option in sorted(OPTIONS[group].split())
     ]
-    assert len(FILES) == 40
+    assert len(FILES) == 42
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")

@@ -22,7 +22,7 @@ from conf.record import Batch
 from conf.schema import Packing, RunConfig
 from train.data import order, packing
 from train.data.documents import Document, Documents, LongArray
-from train.data.tensors import IGNORED, MicroBatch, packed_batch, padded_batch, target_positions
+from train.data.tensors import IGNORED, MicroBatch
 
 __all__ = ["IGNORED", "Loader", "MicroBatch", "Step"]
 
@@ -60,7 +60,7 @@ class Loader:
         batch: global and micro batch size.
         rank, world: this rank and their number.
         device: where the tensors go; with a GPU they are pinned and copied without waiting.
-        pad_id: token of padding and of empty rows.
+        collate: the tensors of a micro batch's documents (`train.tasks`).
         packed: lay documents end to end (`data.packing` says how); else pad.
     """
 
@@ -72,7 +72,7 @@ class Loader:
         rank: int,
         world: int,
         device: torch.device,
-        pad_id: int,
+        collate: Callable[[list[Document]], MicroBatch],
         packed: bool,
     ):
         self.documents = documents
@@ -80,7 +80,7 @@ class Loader:
         self._max_length = config.data.max_length
         self._batch = batch
         self._rank, self._world = rank, world
-        self._device, self._pad_id = device, pad_id
+        self._device, self._collate = device, collate
         self._packed = packed
         self._dense = packed and config.data.packing is Packing.dense
         self._dense_rows = lru_cache(maxsize=2)(self._pack_epoch)
@@ -196,12 +196,10 @@ class Loader:
         return max(1, round(rows / grain)) * grain
 
     def _micro_batch(self, chosen: LongArray) -> MicroBatch:
-        return self._tensors([self.documents[index] for index in chosen])
+        return self._tensors([self.documents[index] for index in chosen], tuple(chosen.tolist()))
 
-    def _tensors(self, documents: list[Document]) -> MicroBatch:
-        batch = (packed_batch if self._packed else padded_batch)(documents, self._pad_id)
-        # Found here and not on the device, where finding them would wait for it.
-        batch["target_positions"] = target_positions(batch["labels"])
+    def _tensors(self, documents: list[Document], places: tuple[int, ...] = ()) -> MicroBatch:
+        batch = {**self._collate(documents), "documents": places}
         if self._device.type != "cuda":
             return batch
         return {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}

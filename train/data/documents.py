@@ -1,14 +1,16 @@
 """Prepared documents on disk: the format of the cache, writing it once and reading it memory-mapped.
 
 A folder holds `tokens.bin` (uint16, or int32 for vocabularies beyond 65,536), `targets.bin` (one bit a token, set where
-the token is a target of the loss), `lengths.npy` and `targets.npy` (int32, per document) and `index.json`. The first
-token of a document is never a target: nothing comes before it.
+the token is a target of the loss), `lengths.npy` and `targets.npy` (int32, per document), `index.json`, and
+`<name>.npy` for each further column, an array whose first dimension is documents. The column `labels` (float32,
+documents × width) is one class number, one 0 or 1 for each label, or numbers. The first token of a document is never a
+target: nothing comes before it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,19 +19,24 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+LABELS = "labels"
+"""The column with what a classifier shall say."""
 
 IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Document:
-    """Tokens of one document, int64 (length,), and which of them are targets, bool (length,)."""
+    """Tokens of one document, int64 (length,), which of them are targets, bool (length,), and its label, (width,)."""
 
     ids: LongArray
     target_mask: BoolArray
+    label: FloatArray | None = None
 
     @property
     def prompt(self) -> LongArray:
@@ -38,7 +45,11 @@ class Document:
 
 
 class Documents(Sequence[Document]):
-    """Documents of one split. `lengths` and `targets` are int32 (documents,); `starts` is where each begins."""
+    """Documents of one split. `lengths` and `targets` are int32 (documents,); `starts` is where each begins.
+
+    `targets` counts what a document adds to the loss: its target tokens, or 1 where it has a label. `columns` are
+    further arrays by name, one entry a document.
+    """
 
     def __init__(
         self,
@@ -47,12 +58,14 @@ class Documents(Sequence[Document]):
         starts: LongArray,
         lengths: IntArray,
         targets: IntArray,
+        columns: Mapping[str, npt.NDArray[Any]] | None = None,
     ):
         self._tokens = tokens
         self._bits = bits
         self._starts = starts
         self.lengths = lengths
         self.targets = targets
+        self.columns = dict(columns or {})
 
     @classmethod
     def open(cls, folder: Path) -> Documents:
@@ -77,21 +90,26 @@ class Documents(Sequence[Document]):
                 raise ValueError(f"{folder / name} has {found} bytes, {size} expected")
         if len(lengths) != index["documents"] or len(targets) != index["documents"] or int(lengths.sum()) != tokens:
             raise ValueError(f"{folder}: lengths and index do not agree")
+        columns = {name: np.load(folder / f"{name}.npy") for name in index["columns"]}
+        if any(len(column) != len(lengths) for column in columns.values()):
+            raise ValueError(f"{folder}: columns and index do not agree")
         starts = np.cumsum(lengths, dtype=np.int64) - lengths
         if tokens == 0:
-            return cls(np.zeros(0, dtype), np.zeros(0, np.uint8), starts, lengths, targets)
+            return cls(np.zeros(0, dtype), np.zeros(0, np.uint8), starts, lengths, targets, columns)
         return cls(
             np.memmap(folder / "tokens.bin", dtype, mode="r"),
             np.memmap(folder / "targets.bin", np.uint8, mode="r"),
             starts,
             lengths,
             targets,
+            columns,
         )
 
     def subset(self, indices: LongArray) -> Documents:
         """The documents at `indices`, in that order, over the same files."""
         starts, lengths, targets = self._starts[indices], self.lengths[indices], self.targets[indices]
-        return Documents(self._tokens, self._bits, starts, lengths, targets)
+        columns = {name: column[indices] for name, column in self.columns.items()}
+        return Documents(self._tokens, self._bits, starts, lengths, targets, columns)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -103,7 +121,9 @@ class Documents(Sequence[Document]):
         first, last = start // 8, (end + 7) // 8
         bits = np.unpackbits(self._bits[first:last], bitorder="little")
         mask = bits[start - first * 8 : end - first * 8].astype(np.bool_)
-        return Document(np.asarray(self._tokens[start:end], dtype=np.int64), mask)
+        labels = self.columns.get(LABELS)
+        label = None if labels is None else labels[index]
+        return Document(np.asarray(self._tokens[start:end], dtype=np.int64), mask, label)
 
 
 class Writer:
@@ -114,6 +134,7 @@ class Writer:
         self._dtype = np.dtype(np.uint16 if vocabulary <= 1 << 16 else np.int32)
         self._lengths: list[IntArray] = []
         self._targets: list[IntArray] = []
+        self._columns: dict[str, list[npt.NDArray[Any]]] = {}
         self._rest = np.zeros(0, np.bool_)
         self._tokens_file: BinaryIO = (folder / "tokens.bin").open("wb")
         self._bits_file: BinaryIO = (folder / "targets.bin").open("wb")
@@ -121,10 +142,24 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def write(self, ids: npt.NDArray[Any], mask: BoolArray, lengths: IntArray) -> None:
-        """Append a batch of documents: their tokens end to end, target mask and lengths. Documents have ≥ 1 token."""
+    def write(
+        self,
+        ids: npt.NDArray[Any],
+        mask: BoolArray,
+        lengths: IntArray,
+        columns: Mapping[str, npt.NDArray[Any]] | None = None,
+    ) -> None:
+        """Append a batch of documents: their tokens end to end, target mask, lengths, and the same columns each time.
+
+        Documents have ≥ 1 token. With a column `labels` each document is one target.
+        """
+        columns = columns or {}
+        for name, column in columns.items():
+            self._columns.setdefault(name, []).append(column)
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)[:-1]])
-        if len(lengths):
+        if LABELS in columns:
+            self._targets.append(np.ones(len(lengths), np.int32))
+        elif len(lengths):
             self._targets.append(np.add.reduceat(mask.astype(np.int32), starts).astype(np.int32))
         self._lengths.append(lengths)
         self._tokens_file.write(ids.astype(self._dtype).tobytes())
@@ -146,11 +181,14 @@ class Writer:
         targets = np.concatenate([empty, *self._targets])
         np.save(self._folder / "lengths.npy", lengths)
         np.save(self._folder / "targets.npy", targets)
+        for name, parts in self._columns.items():
+            np.save(self._folder / f"{name}.npy", np.concatenate(parts))
         index = {
             "format_version": FORMAT_VERSION,
             "dtype": self._dtype.name,
             "documents": len(lengths),
             "tokens": int(lengths.sum(dtype=np.int64)),
             "targets": int(targets.sum(dtype=np.int64)),
+            "columns": sorted(self._columns),
         }
         (self._folder / "index.json").write_text(json.dumps(index) + "\n")

@@ -44,7 +44,7 @@ def encode_source(
     longest, bad = 0, list[BadRow]()
     with Writer(folder, vocabulary) as writer:
         for part in _encoded(encoder, source, data.prepare_workers or len(os.sched_getaffinity(0))):
-            writer.write(part.ids, part.mask, part.lengths)
+            writer.write(part.ids, part.mask, part.lengths, part.columns)
             bad += part.bad
             if len(bad) > data.max_bad_rows:
                 raise DataError(bad_rows_in_words(bad, data.max_bad_rows))

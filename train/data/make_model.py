@@ -5,24 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from conf.schema import ModelConfig
+from conf.schema import ModelConfig, TaskName
 
 
-def make_model(folder: Path, model: ModelConfig, tokenizer: Any, seed: int) -> None:
+def make_model(folder: Path, model: ModelConfig, task: TaskName, tokenizer: Any, seed: int) -> None:
     """Write config.json and random float32 weights, drawn from `seed`, into an existing folder.
 
     The shape is `model.shape`, or the config.json of `model.model_name_or_path`. The vocabulary is the tokenizer's
     where the shape does not say, or says less.
     """
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    from train.model.model import auto_class
 
     logging.disable_progress_bar()
     config = model_config(model, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=model.trust_remote_code)
+        made = auto_class(task).from_config(config, dtype=torch.float32, trust_remote_code=model.trust_remote_code)
         made.save_pretrained(folder)
 
 

@@ -211,11 +211,13 @@ class _Preparation:
         """A random model, made where it is not in the cache."""
         model, seed = self.config.model, self.config.train.seed
         shape = model.shape or [model.model_name_or_path, model.revision]
-        target = self.cache / "models" / content_key(shape, self._tokenizer_folder.name, seed)
+        target = (
+            self.cache / "models" / content_key(shape, self._tokenizer_folder.name, seed, self.config.task.name.value)
+        )
 
         def make(folder: Path) -> None:
             self.report("drawing random weights", 0, 0)
-            make_model(folder, model, self._tokenizer, seed)
+            make_model(folder, model, self.config.task.name, self._tokenizer, seed)
 
         if not made_once(target, make):
             self.made.append("model")

@@ -10,6 +10,7 @@ import numpy as np
 
 from conf.files import write_atomically
 from conf.layout import RunFolder
+from conf.schema import ProblemType
 from train.data.block import BadRow
 from train.data.documents import Documents, LongArray
 from train.data.order import epoch_order
@@ -81,6 +82,17 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What a classifier tells apart: the kind of problem, and the names in the order of the model's outputs.
+
+    Of a regression the names are those of its numbers.
+    """
+
+    problem_type: ProblemType
+    names: list[str]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What the data step made. `digest` names the content of all splits; `notes` say what a person should know."""
 
@@ -92,6 +104,7 @@ class Prepared:
     seconds: float
     reused: bool
     notes: list[str] = field(default_factory=list)
+    labels: Labels | None = None
 
     def open(self, name: str) -> Documents | None:
         """The documents of `train`, `validation` or `test`; None where there is no such split."""

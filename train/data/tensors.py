@@ -1,8 +1,9 @@
 """Documents as the tensors of a micro batch.
 
-A micro batch is a dictionary; everything in it but `labels` goes to the model as keyword arguments. `labels` are
-already shifted: the label at t is the token at t+1, and -100 where that is no target or t is a document's last token. A
-`Loader` adds `target_positions`, which are for the loss and not for the model either.
+A micro batch is a dictionary; everything in it but what `NOT_INPUTS` names goes to the model as keyword arguments.
+`labels` of a causal model are already shifted: the label at t is the token at t+1, and -100 where that is no target or
+t is a document's last token. `target_positions` are for the loss, `documents` (a tuple of places in the split, which
+the loader adds) for evaluation.
 
 packed  input_ids, labels, position_ids (1, T); attention_mask (1, 1, 1, 1), all true; cu_seq_lens_q, cu_seq_lens_k
         (documents + 1,) int32; max_length_q, max_length_k int
@@ -13,6 +14,7 @@ No documents at all become one pad token with label -100.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,14 @@ IGNORED = -100
 """Label of a position that is no target, as torch's cross entropy spells it."""
 
 MicroBatch = dict[str, Any]
+
+NOT_INPUTS = frozenset({"labels", "target_positions", "documents"})
+"""Parts of a micro batch that are not the model's."""
+
+
+def inputs_of(micro_batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model is called with."""
+    return {name: value for name, value in micro_batch.items() if name not in NOT_INPUTS}
 
 
 def target_positions(labels: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from train.data.rows import RowError, Segment, Shape, segments
 
 @dataclass(frozen=True)
 class Tokens:
-    """The documents of one block, end to end, with what became of its rows."""
+    """The documents of one block, end to end, with what became of its rows; `columns` are arrays, one entry each."""
 
     ids: IntArray
     mask: BoolArray
@@ -31,6 +31,7 @@ class Tokens:
     truncated: int = 0
     dropped: int = 0
     without_targets: int = 0
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

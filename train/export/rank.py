@@ -9,6 +9,7 @@ from conf.outcome import Cause, read_outcome, write_outcome
 from conf.record import read_plan
 from train import distributed
 from train.checkpoint import checkpoint
+from train.data.prepared import read_prepared
 from train.engine import Engine
 from train.export.export import ExportResult, export
 from train.metrics.journal import Journal
@@ -34,7 +35,7 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
     journal = Journal(folder, attempt, active=world.first)
     journal.phase("load")
     layout = layout_of(plan, world)
-    model = load_model(plan, layout, folder)
+    model = load_model(plan, layout, folder, read_prepared(folder).labels)
     optimizer, _ = make_optimizer(model, plan.config.optim, plan.config.parallel, world.device, world.all_true)
     engine = Engine(model, optimizer, layout.deepspeed, world.device)
 

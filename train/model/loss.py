@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from train.data.tensors import IGNORED, target_positions
+from train.data.tensors import IGNORED, inputs_of, target_positions
 
 CHUNK = 2048
 """Positions whose logits are in fp32 at once: 2048 × 128,000 tokens of vocabulary are 1 GiB."""
@@ -29,7 +29,7 @@ def loss_sum(model: Callable[..., Any], micro_batch: Mapping[str, Any], trims_lo
         trims_logits: whether the model accepts `logits_to_keep` as a tensor of positions.
     """
     labels: Tensor = micro_batch["labels"]
-    inputs = {name: value for name, value in micro_batch.items() if name not in ("labels", "target_positions")}
+    inputs = inputs_of(micro_batch)
     if trims_logits:
         found = micro_batch.get("target_positions")
         kept = inputs["logits_to_keep"] = target_positions(labels) if found is None else found

@@ -15,19 +15,21 @@ from torch import nn
 
 from conf.layout import RunFolder
 from conf.record import Device, Layout, Plan
-from conf.schema import ModelInit, Precision
+from conf.schema import ModelInit, Precision, TaskName
+from train.data.prepared import Labels
 from train.model import attention
 
 DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32, Precision.fp16: torch.float16}
 
 
-def load_model(plan: Plan, layout: Layout, folder: RunFolder) -> nn.Module:
-    """The causal language model of a run, ready for `Engine`; under ZeRO-3 a collective that leaves each rank a shard.
+def load_model(plan: Plan, layout: Layout, folder: RunFolder, labels: Labels | None = None) -> nn.Module:
+    """The model of a run, of the class its task needs, ready for `Engine`.
+
+    Under ZeRO-3 a collective that leaves each rank a shard.
 
     Raises:
         OSError: there is no model at the place the plan names.
     """
-    from transformers import AutoModelForCausalLM
     from transformers.integrations import HfDeepSpeedConfig
 
     sharded = layout.deepspeed.get("zero_optimization", {}).get("stage", 0) == 3
@@ -36,12 +38,27 @@ def load_model(plan: Plan, layout: Layout, folder: RunFolder) -> nn.Module:
     source, arguments = _source(plan, folder)
     if plan.topology.device is Device.gpu and not sharded:
         arguments = placement(torch.device("cuda", torch.cuda.current_device())) | arguments
-    model: Any = AutoModelForCausalLM.from_pretrained(source, **arguments)
+    model: Any = auto_class(plan.config.task.name).from_pretrained(source, **arguments)
     del keeps_sharding
     model.config.use_cache = False
     if plan.config.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model  # type: ignore[no-any-return]
+
+
+AUTO_CLASSES = {
+    TaskName.causal_lm: "AutoModelForCausalLM",
+    TaskName.seq2seq_lm: "AutoModelForSeq2SeqLM",
+    TaskName.seq_cls: "AutoModelForSequenceClassification",
+}
+"""Class of transformers by task."""
+
+
+def auto_class(name: TaskName) -> Any:
+    """The class of transformers that loads a model for the task."""
+    import transformers
+
+    return getattr(transformers, AUTO_CLASSES[name])
 
 
 def _source(plan: Plan, folder: RunFolder) -> tuple[str, dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""Evaluation: the loss over all targets of a split, each document once, with one reduction at its end."""
+"""Evaluation: the loss and the task's metrics over a split, each document once, with one reduction at its end."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Generator
@@ -11,32 +12,36 @@ from typing import cast
 
 import torch
 
-from train.data.batches import IGNORED, Loader, MicroBatch
-from train.model.loss import loss_sum
+from train.data.batches import Loader, MicroBatch
+from train.tasks.task import Prediction
 from train.training import Training
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`loss` is the mean over `targets` tokens; both are over all ranks."""
+    """`values` are metrics by name, `loss` (the mean over `targets`) among them; all are over all ranks.
 
-    loss: float
+    `predictions` are in the order of the documents, on rank 0 alone.
+    """
+
+    values: dict[str, float]
     targets: int
+    predictions: list[Prediction]
 
     @property
-    def perplexity(self) -> float:
-        """e to the loss; infinite where that is beyond a float."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+    def loss(self) -> float:
+        return self.values["loss"]
 
 
 def evaluate(training: Training, loader: Loader) -> Evaluation | None:
-    """The loss of a split; None where a stop was asked for meanwhile. A collective.
+    """The metrics of a split; None where a stop was asked for meanwhile. A collective.
 
     Its time does not count as the steps'.
     """
     started = time.monotonic()
     micro = training.plan.config.train.per_device_eval_batch_size or training.layout.batch.micro_batch_size
     # Sums in fp64: a split can have more targets than fp32 counts exactly.
+    predictions: list[Prediction] = []
     sums = torch.zeros(2, dtype=torch.float64, device=training.world.device)
     training.journal.phase("evaluate")
     training.engine.eval()
@@ -46,14 +51,19 @@ def evaluate(training: Training, loader: Loader) -> Evaluation | None:
             for done, micro_batch in enumerate(micro_batches, start=1):
                 if training.stop.asked() is not None:
                     return None
-                sums[0] += loss_sum(training.engine, micro_batch, training.trims_logits)
-                sums[1] += (micro_batch["labels"] != IGNORED).sum()
+                judged = training.task.judge(training.engine, micro_batch)
+                sums[0] += judged.loss_sum
+                sums[1] += judged.targets
+                predictions += judged.predictions
                 training.journal.phase("evaluate", done, unit="micro batches")
     finally:
         training.engine.train()
         training.window.leave_out(time.monotonic() - started)
-    loss, targets = training.world.sum_on_device(sums).tolist()
-    return Evaluation(loss / targets if targets else math.nan, int(targets))
+    total, targets = training.world.sum_on_device(sums).tolist()
+    loss = total / targets if targets else math.nan
+    gathered = sorted(itertools.chain(*training.world.gather(predictions)), key=lambda one: one.document)
+    scores = training.world.said_by_first(training.task.scores(loss, gathered) if training.world.first else {})
+    return Evaluation({"loss": loss, **scores}, int(targets), gathered if training.world.first else [])
 
 
 def evaluate_and_record(training: Training) -> Evaluation | None:
@@ -63,9 +73,8 @@ def evaluate_and_record(training: Training) -> Evaluation | None:
     result = evaluate(training, training.validation)
     progress = training.progress
     if result is not None:
-        values = {"loss": result.loss, "perplexity": result.perplexity}
-        training.record(progress.step, {f"eval/{name}": value for name, value in values.items()})
-        training.journal.event("evaluation", step=progress.step, **values)
+        training.record(progress.step, {f"eval/{name}": value for name, value in result.values.items()})
+        training.journal.event("evaluation", step=progress.step, **result.values)
         if training.world.first:
             print(f"step {progress.step}/{training.total_steps}  evaluation: loss {result.loss:.4f}", flush=True)
     training.journal.phase("train", progress.step, training.total_steps, "steps")

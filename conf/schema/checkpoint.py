@@ -1,0 +1,31 @@
+"""What is kept to go on from, and what is handed back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from conf.schema.key import key
+
+
+class ExportWhen(Enum):
+    """When the Hugging Face model is written."""
+
+    auto = "auto"
+    end = "end"
+    job = "job"
+    never = "never"
+
+
+@dataclass
+class CheckpointConfig:
+    """What is kept to go on from, and what is handed back."""
+
+    save_steps: int = key(500, "Steps between checkpoints; 0: only at the end or at a stop.")
+    save_total_limit: int = key(2, "Checkpoints kept; the newest that verifies is never deleted.")
+    export: ExportWhen = key(
+        ExportWhen.auto,
+        "Hugging Face model: at the `end` of the run, as a `job` after it, `never`; `auto`: at the end up to 4 "
+        "billion parameters.",
+    )
+    max_shard_size_gb: float = key(5.0, "Largest safetensors file of an export, in 10^9 bytes.")

@@ -1,0 +1,121 @@
+"""Where a run runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Optional
+
+from conf.schema.key import key
+
+
+class ClusterKind(Enum):
+    """What starts the processes of a run."""
+
+    local = "local"
+    slurm = "slurm"
+
+
+class Start(Enum):
+    """How a node's agent starts its ranks."""
+
+    auto = "auto"
+    exec = "exec"
+    fork = "fork"
+
+
+class ContainerRuntime(Enum):
+    """What runs a container image on the nodes."""
+
+    none = "none"
+    pyxis = "pyxis"
+    apptainer = "apptainer"
+
+
+@dataclass
+class ContainerConfig:
+    """An image in which the ranks run."""
+
+    runtime: ContainerRuntime = key(
+        ContainerRuntime.none,
+        "`pyxis` (srun --container-image) or `apptainer` (apptainer exec).",
+    )
+    image: str = key("", "Image file or reference; a squashfs or .sif file starts fastest.")
+    mounts: list[str] = key([], "`source:target[:flags]`; the run folder, caches and data are mounted by Muster.")
+    env: list[str] = key([], "Names of variables that win over the image's own (pyxis --container-env).")
+
+
+@dataclass
+class NetworkConfig:
+    """Which network the ranks use. Nothing is set where nothing is given."""
+
+    interface: Optional[str] = key(
+        None,
+        "Interface of sockets, e.g. `ib0` → GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME.",
+    )
+    host_suffix: str = key("", "Appended to the head node's name for MASTER_ADDR, e.g. `-ib`.")
+    ib_hcas: list[str] = key([], "InfiniBand adapters, e.g. [mlx5_0, mlx5_1] → NCCL_IB_HCA.")
+
+
+@dataclass
+class ClusterConfig:
+    """Where the run runs. `cluster=local|slurm|devcluster|<your site>`; a site file is `defaults: [slurm, _self_]`."""
+
+    kind: ClusterKind = key(ClusterKind.local, "`local`: this machine; `slurm`: sbatch.")
+    nodes: int = key(1, "Nodes.")
+    ranks_per_node: Optional[int] = key(None, "Processes on a node. Null: `gpus_per_node`, or 1 without GPUs.")
+    gpus_per_node: int = key(0, "GPUs on a node; 0 trains on the CPU. On `local`, -1 takes what is there.")
+    gres: Optional[str] = key(None, "sbatch --gres instead of --gpus-per-node, where the site wants it: `gpu:h100:8`.")
+    account: Optional[str] = key(None, "sbatch --account.")
+    partition: Optional[str] = key(None, "sbatch --partition.")
+    qos: Optional[str] = key(None, "sbatch --qos.")
+    time: Optional[str] = key(
+        None,
+        "sbatch --time, in quotes: '12:30:00', '2-00:00:00'. The run goes on in a new job if it is not done by then.",
+    )
+    cpus_per_task: Optional[int] = key(
+        None,
+        "Cores of a node for all its ranks (one Slurm task a node). Null: the site's default.",
+    )
+    mem: Optional[str] = key(None, "sbatch --mem, host memory of a node: 900G; '0' is all of it.")
+    constraint: Optional[str] = key(None, "sbatch --constraint.")
+    nodelist: Optional[str] = key(None, "sbatch --nodelist.")
+    exclude: Optional[str] = key(None, "sbatch --exclude.")
+    reservation: Optional[str] = key(None, "sbatch --reservation.")
+    exclusive: bool = key(False, "sbatch --exclusive: nobody else on the nodes.")
+    sbatch: dict[str, Any] = key(
+        {},
+        "Any further sbatch option by its long name: {mail-type: END, switches: '1@12:00:00'}; true stands for a "
+        "flag without value.",
+    )
+    signal_lead_s: int = key(
+        300,
+        "Seconds before the time limit at which the run saves and goes back into the queue (sbatch --signal).",
+    )
+    requeue: bool = key(True, "Go on in the queue after time limit, preemption or a node failure.")
+    python: Optional[str] = key(
+        None,
+        "Python of the ranks' environment: a venv's bin/python, or its name after `modules`, `setup` or in the "
+        "container. Null: the one Muster runs with.",
+    )
+    modules: list[str] = key([], "`module load` lines before the launch.")
+    setup: list[str] = key(
+        [],
+        "Shell lines before the launch, in every node's step. They are code: only from people you trust.",
+    )
+    container: ContainerConfig = key(ContainerConfig, "Image in which the ranks run.")
+    network: NetworkConfig = key(NetworkConfig, "Which network the ranks use.")
+    env: dict[str, str] = key(
+        {},
+        "Environment of the ranks: NCCL and other settings. Never secrets: scripts can be read by others.",
+    )
+    pass_env: list[str] = key(
+        [],
+        "Names of further variables that pass from the submitting shell through the scrubbed environment.",
+    )
+    start: Start = key(Start.auto, "`fork` imports once a node, `exec` once a rank; `auto`: exec with GPUs, else fork.")
+    scratch: str = key("/tmp", "Node-local folder for temporary, compile and kernel caches.")
+    slurm_conf: Optional[str] = key(
+        None,
+        "SLURM_CONF for Slurm's commands; `devcluster` stands for the Slurm of `muster devcluster up`.",
+    )

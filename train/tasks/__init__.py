@@ -1,0 +1,1 @@
+"""What a model learns: one module per task behind `task.Task`."""
