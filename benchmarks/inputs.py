@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.order import documents_of_step
+from train.data.order import documents_of_step, mix_of
 
 BIN = Path(sys.executable).parent
 SEED = 42
@@ -107,7 +107,9 @@ def make(folder: Path, case: Case) -> None:
     texts = (" ".join(words[token] for token in document) for document in documents)
     (folder / "train.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     ids = [np.append(document, 1).astype(np.int32) for document in documents]
-    order = [documents_of_step(count, case.global_batch_size, SEED, step) for step in range(1, case.steps + 1)]
+    order = [
+        documents_of_step(mix_of([count], []), case.global_batch_size, SEED, step) for step in range(1, case.steps + 1)
+    ]
     np.savez(
         folder / "documents.npz",
         ids=np.concatenate(ids),

@@ -121,7 +121,7 @@ def reference(model_folder: Path, splits: dict[str, Any], config: RunConfig) -> 
     result: Curve = []
     before = evaluated()
     for step in range(1, STEPS + 1):
-        chosen = documents_of_step(len(documents), config.train.global_batch_size, config.train.seed, step)
+        chosen = documents_of_step(documents.mix, config.train.global_batch_size, config.train.seed, step)
         targets = int(documents.targets[chosen].sum())
         losses = []
         for index in chosen:

@@ -16,7 +16,7 @@ from conf.schema import Packing, RunConfig
 from train.data import batches
 from train.data.batches import IGNORED, Loader, Step
 from train.data.documents import Documents, Writer
-from train.data.order import documents_of_step, epoch_order, steps_per_epoch, total_steps
+from train.data.order import documents_of_step, epoch_order, mix_of, steps_per_epoch, total_steps
 from train.data.packing import lay_out, lay_out_padded, pack_densely, useful_share
 from train.tasks.causal_lm import CausalLanguageModelling
 
@@ -47,7 +47,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Documents:
 
 @given(COUNTS, st.integers(1, 30), st.integers(0, 1 << 70), st.integers(1, 20))
 def test_steps_walk_through_shuffled_epochs(count: int, batch: int, seed: int, steps: int) -> None:
-    stream = np.concatenate([documents_of_step(count, batch, seed, step) for step in range(1, steps + 1)])
+    stream = np.concatenate([documents_of_step(mix_of([count], []), batch, seed, step) for step in range(1, steps + 1)])
     epochs = np.concatenate([epoch_order(count, seed, epoch) for epoch in range(steps * batch // count + 1)])
     assert stream.tolist() == epochs[: len(stream)].tolist()
     assert sorted(epochs[:count]) == list(range(count))

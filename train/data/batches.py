@@ -154,7 +154,7 @@ class Loader:
                 yield np.array(row, np.int64) + start
 
     def _exact_step(self, number: int) -> tuple[LongArray, packing.Layout]:
-        chosen = order.documents_of_step(len(self.documents), self._batch.global_batch_size, self._seed, number)
+        chosen = order.documents_of_step(self.documents.mix, self._batch.global_batch_size, self._seed, number)
         lengths, micro = self.documents.lengths[chosen], self._batch.micro_batch_size
         if self._packed:
             return chosen, packing.lay_out(lengths, self._world, micro * self._max_length)
@@ -182,7 +182,7 @@ class Loader:
         return epoch, position - (self._epoch_ends[epoch - 1] if epoch else 0)
 
     def _pack_epoch(self, epoch: int) -> list[packing.Row]:
-        sequence = order.epoch_order(len(self.documents), self._seed, epoch)
+        sequence = order.mixed_order(self.documents.mix, self._seed, epoch)
         return packing.pack_densely(sequence, self.documents.lengths, self._max_length)
 
     def _rows_per_step(self) -> int:

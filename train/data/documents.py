@@ -5,11 +5,17 @@ the token is a target of the loss), `lengths.npy` and `targets.npy` (int32, per 
 `<name>.npy` for each further column, an array whose first dimension is documents. The column `labels` (float32,
 documents × width) is one class number, one 0 or 1 for each label, or numbers. The first token of a document is never a
 target: nothing comes before it.
+
+Columns that the encoder writes beside every document: `line` (int32, line or row of the source), `row_hash` and
+`input_hash` (uint64, of the text and of what comes before the answer), and where they are asked for `group_hash`
+(uint64, of the value of `data.split_column`) and `signature` (uint32, documents × permutations: MinHash).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +25,16 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-FORMAT_VERSION = 2
+from train.data.order import Mix
+
+FORMAT_VERSION = 3
 
 LABELS = "labels"
 """The column with what a classifier shall say."""
+
+LINE, ROW_HASH, INPUT_HASH, GROUP_HASH, SIGNATURE = "line", "row_hash", "input_hash", "group_hash", "signature"
+FINGERPRINTS = frozenset({ROW_HASH, INPUT_HASH, GROUP_HASH, SIGNATURE})
+"""Columns for cleaning and splitting; training needs none of them."""
 
 IntArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
@@ -44,32 +56,50 @@ class Document:
         return self.ids[: int(self.target_mask.argmax())]
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Tokens and target bits of one folder."""
+
+    tokens: npt.NDArray[Any]
+    bits: npt.NDArray[np.uint8]
+
+    def document(self, start: int, end: int, label: FloatArray | None) -> Document:
+        first, last = start // 8, (end + 7) // 8
+        bits = np.unpackbits(self.bits[first:last], bitorder="little")
+        mask = bits[start - first * 8 : end - first * 8].astype(np.bool_)
+        return Document(np.asarray(self.tokens[start:end], dtype=np.int64), mask, label)
+
+
 class Documents(Sequence[Document]):
-    """Documents of one split. `lengths` and `targets` are int32 (documents,); `starts` is where each begins.
+    """Documents of one split. `lengths` and `targets` are int32 (documents,).
 
     `targets` counts what a document adds to the loss: its target tokens, or 1 where it has a label. `columns` are
-    further arrays by name, one entry a document.
+    further arrays by name, one entry a document. `sizes` says how many documents come from each folder, in order, and
+    `mix` how often those of each folder come in an epoch of training.
     """
 
     def __init__(
         self,
-        tokens: npt.NDArray[Any],
-        bits: npt.NDArray[np.uint8],
+        files: Sequence[_Files],
+        sizes: Sequence[int],
         starts: LongArray,
         lengths: IntArray,
         targets: IntArray,
-        columns: Mapping[str, npt.NDArray[Any]] | None = None,
+        columns: Mapping[str, npt.NDArray[Any]],
+        mix: Mix | None = None,
     ):
-        self._tokens = tokens
-        self._bits = bits
+        self._files = tuple(files)
         self._starts = starts
+        self._ends = list(itertools.accumulate(sizes))
+        self.sizes = tuple(int(size) for size in sizes)
         self.lengths = lengths
         self.targets = targets
-        self.columns = dict(columns or {})
+        self.columns = dict(columns)
+        self.mix = mix or Mix((len(lengths),), (len(lengths),))
 
     @classmethod
-    def open(cls, folder: Path) -> Documents:
-        """The documents in a folder, memory-mapped.
+    def open(cls, folder: Path, fingerprints: bool = False) -> Documents:
+        """The documents in a folder, memory-mapped; with the columns of `FINGERPRINTS` where they are asked for.
 
         Raises:
             ValueError: the folder holds another format, or files of other sizes than its index says.
@@ -90,40 +120,56 @@ class Documents(Sequence[Document]):
                 raise ValueError(f"{folder / name} has {found} bytes, {size} expected")
         if len(lengths) != index["documents"] or len(targets) != index["documents"] or int(lengths.sum()) != tokens:
             raise ValueError(f"{folder}: lengths and index do not agree")
-        columns = {name: np.load(folder / f"{name}.npy") for name in index["columns"]}
+        names = [name for name in index["columns"] if fingerprints or name not in FINGERPRINTS]
+        columns = {name: np.load(folder / f"{name}.npy") for name in names}
         if any(len(column) != len(lengths) for column in columns.values()):
             raise ValueError(f"{folder}: columns and index do not agree")
         starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        if tokens == 0:
-            return cls(np.zeros(0, dtype), np.zeros(0, np.uint8), starts, lengths, targets, columns)
+        files = _Files(np.zeros(0, dtype), np.zeros(0, np.uint8))
+        if tokens:
+            maps = np.memmap(folder / "tokens.bin", dtype, "r"), np.memmap(folder / "targets.bin", np.uint8, "r")
+            files = _Files(*maps)
+        return cls([files], [len(lengths)], starts, lengths, targets, columns)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Documents]) -> Documents:
+        """Documents of several folders (≥ 1) one after the other, with the columns that all of them have."""
+        if len(parts) == 1:
+            return parts[0]
+        names = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
         return cls(
-            np.memmap(folder / "tokens.bin", dtype, mode="r"),
-            np.memmap(folder / "targets.bin", np.uint8, mode="r"),
-            starts,
-            lengths,
-            targets,
-            columns,
+            [files for part in parts for files in part._files],
+            [size for part in parts for size in part.sizes],
+            np.concatenate([part._starts for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.targets for part in parts]),
+            {name: np.concatenate([part.columns[name] for part in parts]) for name in names},
         )
 
     def subset(self, indices: LongArray) -> Documents:
-        """The documents at `indices`, in that order, over the same files."""
+        """The documents at `indices`, in that order, over the same files; ascending where there are several folders."""
         starts, lengths, targets = self._starts[indices], self.lengths[indices], self.targets[indices]
         columns = {name: column[indices] for name, column in self.columns.items()}
-        return Documents(self._tokens, self._bits, starts, lengths, targets, columns)
+        sizes = [len(indices)]
+        if len(self._files) > 1:
+            sizes = np.diff(np.searchsorted(indices, [0, *self._ends])).tolist()
+        return Documents(self._files, sizes, starts, lengths, targets, columns)
+
+    def mixed(self, mix: Mix) -> Documents:
+        """The same documents, coming as often as `mix` says."""
+        return Documents(self._files, self.sizes, self._starts, self.lengths, self.targets, self.columns, mix)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: Any) -> Any:
         """The document at an integer index; slices are not supported."""
+        index = range(len(self))[int(index)]
         start = int(self._starts[index])
         end = start + int(self.lengths[index])
-        first, last = start // 8, (end + 7) // 8
-        bits = np.unpackbits(self._bits[first:last], bitorder="little")
-        mask = bits[start - first * 8 : end - first * 8].astype(np.bool_)
         labels = self.columns.get(LABELS)
-        label = None if labels is None else labels[index]
-        return Document(np.asarray(self._tokens[start:end], dtype=np.int64), mask, label)
+        files = self._files[bisect_right(self._ends, index)]
+        return files.document(start, end, None if labels is None else labels[index])
 
 
 class Writer:
