@@ -8,6 +8,7 @@ COLUMNS: dict[DataFormat, dict[str, tuple[str, ...]]] = {
     DataFormat.messages: {"messages": ("messages", "conversations")},
     DataFormat.alpaca: {"instruction": ("instruction",), "input": ("input",), "output": ("output",)},
     DataFormat.prompt: {"prompt": ("prompt",), "response": ("response", "completion")},
+    DataFormat.summary: {"document": ("document", "article", "dialogue"), "summary": ("summary", "highlights")},
     DataFormat.text: {"text": ("text",)},
 }
 """Formats in the order in which they are tried."""
@@ -19,5 +20,7 @@ USUAL_NAMES = {
     "prompt": ("question", "query", "input", "source"),
     "response": ("answer", "output", "target", "label"),
     "text": ("content", "document", "body"),
+    "document": ("text", "source", "body", "content"),
+    "summary": ("target", "tldr", "abstract"),
 }
 """Names that columns of a role often have elsewhere: only ever proposed to a person, never taken by themselves."""

@@ -1,7 +1,8 @@
 """What a row means: the roles of its columns, and the text of a document with the parts that are targets.
 
 Formats: `prompt` (prompt with response or completion), `alpaca` (instruction, input, output), `messages` (OpenAI's
-messages, ShareGPT's conversations too) and `text`. With a chat template all but `text` go through it.
+messages, ShareGPT's conversations too), `summary` (document and summary) and `text`. With a chat template all but
+`text` go through it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from conf.schema import DataConfig, DataFormat
 from train.data.block import DataError
 
 DEFAULT_PROMPT_TEMPLATE = "{prompt}\n"
+
+PAIRS = (DataFormat.prompt, DataFormat.alpaca, DataFormat.summary)
+"""Formats of one text and the answer to it."""
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
 
@@ -85,7 +89,7 @@ def segments(row: Mapping[str, Any], shape: Shape, config: DataConfig, render: R
         if render is None:
             raise DataError("messages need a chat template: the tokenizer has none, give data.chat_template")
         return [(text, target or every) for text, target in turns(_messages(row, shape), render)]
-    prompt, response = _prompt_and_response(row, shape)
+    prompt, response = prompt_and_response(row, shape)
     if render is not None:
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
         return [(text, target or every) for text, target in turns(messages, render)]
@@ -104,9 +108,16 @@ def plain_text(row: Mapping[str, Any], shape: Shape, config: DataConfig) -> str:
     return "".join(text for text, _ in segments(row, shape, config, None))
 
 
-def _prompt_and_response(row: Mapping[str, Any], shape: Shape) -> tuple[str, str]:
+def prompt_and_response(row: Mapping[str, Any], shape: Shape) -> tuple[str, str]:
+    """What is asked and what shall be answered, of a row in one of `PAIRS`.
+
+    Raises:
+        RowError: the row lacks one of them, or has it in a wrong type.
+    """
     if shape.format is DataFormat.prompt:
         return _text(row, shape, "prompt"), _text(row, shape, "response")
+    if shape.format is DataFormat.summary:
+        return _text(row, shape, "document"), _text(row, shape, "summary")
     instruction = _text(row, shape, "instruction")
     given = row.get(shape.columns["input"]) if "input" in shape.columns else None
     if given is not None and not isinstance(given, str):
