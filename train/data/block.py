@@ -21,11 +21,15 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used. `line` counts from 1: lines of JSON lines and CSV, rows of arrays and Parquet."""
+    """A row that cannot be used. `line` counts from 1: lines of JSON lines and CSV, rows of arrays and Parquet.
+
+    `empty` rows are whole but for a text or an answer; `data.clean.drop_empty` leaves them out.
+    """
 
     file: str
     line: int
     reason: str
+    empty: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.reason}"

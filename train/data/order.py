@@ -4,8 +4,8 @@ Pure: the order depends on the seed and the epoch alone, never on ranks, micro b
 epochs form one endless stream of documents, each epoch shuffled without replacement, and a step takes the next
 `global_batch` of it; so a short last batch is filled with the first documents of the next epoch.
 
-Of several sources with weights each is an endless stream of its own, shuffled anew whenever it has run out. An epoch has
-as many documents as all sources have together, takes each source's share from its stream, and shuffles them together.
+Of several sources with weights each is an endless stream of its own, shuffled anew whenever it has run out. An epoch
+has as many documents as all sources have together, takes each source's share from its stream, and shuffles them.
 """
 
 from __future__ import annotations

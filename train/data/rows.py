@@ -32,6 +32,14 @@ Render = Callable[[list[dict[str, Any]], bool], str]
 class RowError(Exception):
     """A row cannot be used; the message is the reason."""
 
+    empty = False
+
+
+class EmptyRowError(RowError):
+    """A row has no text, or no answer."""
+
+    empty = True
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -133,7 +141,7 @@ def _text(row: Mapping[str, Any], shape: Shape, role: str) -> str:
     if not isinstance(value, str):
         raise RowError(f"column {column!r} is {type(value).__name__}, text is expected")
     if not value.strip():
-        raise RowError(f"column {column!r} is empty")
+        raise EmptyRowError(f"column {column!r} is empty")
     return value
 
 
@@ -159,7 +167,7 @@ def _message(turn: dict[str, Any], number: int, column: str) -> dict[str, Any]:
     if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
         raise RowError(f"message {number} of column {column!r}: content is {type(content).__name__}, text is expected")
     if role == "assistant" and not turn.get("tool_calls") and not (content or "").strip():
-        raise RowError(f"message {number} of column {column!r} is an empty assistant's turn")
+        raise EmptyRowError(f"message {number} of column {column!r} is an empty assistant's turn")
     # Columnar files give every message the keys of all messages, with null where a message has none.
     return {name: value for name, value in turn.items() if value is not None or name == "content"}
 

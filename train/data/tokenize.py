@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conf.schema import DataConfig, DataFormat, LongRows
 from train.data.block import BadRow, Block, DataError, Row, decode
-from train.data.documents import BoolArray, IntArray
+from train.data.documents import GROUP_HASH, LINE, BoolArray, IntArray
+from train.data.fingerprint import fingerprints, value_hash
 from train.data.rows import RowError, Segment, Shape, segments
 
 
@@ -36,11 +38,16 @@ class Tokens:
 
 @dataclass
 class Encoder:
-    """What turns blocks into tokens: a tokenizer, the shape of the rows and the options."""
+    """What turns blocks into tokens: a tokenizer, the shape of the rows and the options.
+
+    `group_column` is the column by whose values rows are held out; `near` asks for what finds nearly equal rows.
+    """
 
     tokenizer: Any
     shape: Shape
     data: DataConfig
+    group_column: str | None = None
+    near: bool = False
 
     def __post_init__(self) -> None:
         self._end = int(self.tokenizer.eos_token_id)
@@ -61,12 +68,23 @@ class Encoder:
         texts: list[list[Segment]] = []
         for row in rows:
             try:
+                if self.group_column is not None and self.group_column not in row.columns:
+                    raise RowError(f"no column {self.group_column!r}")
                 texts.append(self._segments(row, block.file))
                 kept.append(row)
             except RowError as error:
-                bad.append(BadRow(block.file, row.line, str(error)))
+                bad.append(BadRow(block.file, row.line, str(error), error.empty))
         documents = self._encode_whole(texts) if self._spaced else self._encode_pieces(texts)
-        return self._gather(documents, kept, block, seen, sorted(bad, key=lambda row: row.line))
+        columns = self._columns(texts, kept)
+        return self._gather(documents, kept, columns, block, seen, sorted(bad, key=lambda row: row.line))
+
+    def _columns(self, texts: list[list[Segment]], rows: list[Row]) -> dict[str, NDArray[Any]]:
+        """What is kept of each row beside its tokens."""
+        columns = {LINE: np.array([row.line for row in rows], np.int32), **fingerprints(texts, self.near)}
+        if self.group_column is not None:
+            values = [value_hash(row.columns[self.group_column]) for row in rows]
+            columns[GROUP_HASH] = np.array(values, np.uint64)
+        return columns
 
     def _segments(self, row: Row, file: str) -> list[Segment]:
         try:
@@ -114,14 +132,21 @@ class Encoder:
         return documents
 
     def _gather(
-        self, documents: list[tuple[list[int], list[bool]]], rows: list[Row], block: Block, seen: int, bad: list[BadRow]
+        self,
+        documents: list[tuple[list[int], list[bool]]],
+        rows: list[Row],
+        columns: dict[str, NDArray[Any]],
+        block: Block,
+        seen: int,
+        bad: list[BadRow],
     ) -> Tokens:
         limit, on_long = self.data.max_length, self.data.on_long
         truncated = dropped = without = 0
         ids: list[int] = []
         mask: list[bool] = []
         lengths: list[int] = []
-        for (tokens, targets), row in zip(documents, rows, strict=True):
+        kept: list[int] = []
+        for number, ((tokens, targets), row) in enumerate(zip(documents, rows, strict=True)):
             self._finish(tokens, targets)
             if len(tokens) > limit:
                 if on_long is LongRows.error:
@@ -141,8 +166,10 @@ class Encoder:
             ids += tokens
             mask += targets
             lengths.append(len(tokens))
+            kept.append(number)
         arrays = np.array(ids, np.int32), np.array(mask, np.bool_), np.array(lengths, np.int32)
-        return Tokens(*arrays, block.done, seen, bad, truncated, dropped, without)
+        columns = {name: column[np.array(kept, np.int64)] for name, column in columns.items()}
+        return Tokens(*arrays, block.done, seen, bad, truncated, dropped, without, columns)
 
     def _finish(self, tokens: list[int], targets: list[bool]) -> None:
         """End a document with the end token, a target, where a chat template did not do that."""
