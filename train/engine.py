@@ -72,6 +72,7 @@ class Engine:
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, configuration: dict[str, Any], device: torch.device):
         """Shard `model` and `optimizer` as `configuration` (DeepSpeed's JSON) says. A collective."""
+        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         wrapped, _, _, _ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
@@ -91,6 +92,9 @@ class Engine:
         wrapped.checkpoint_engine.save = self._storage.save
         wrapped.checkpoint_engine.load = self._storage.load
         wrapped.checkpoint_engine.makedirs = self._storage.makedirs
+        self._has_frozen = any(not parameter.requires_grad for parameter in self.module.parameters())
+        if self._has_frozen:
+            wrapped.module_state_dict = self._trained_state
         # DeepSpeed copies conversion scripts, which Muster never runs, into each checkpoint.
         wrapped._copy_recovery_script = lambda save_path: None
 
@@ -120,10 +124,10 @@ class Engine:
         self._deepspeed.set_gradient_accumulation_boundary(False)
         self._deepspeed.backward(loss * 0.0, scale_wrt_gas=False)
 
-    def set_lr(self, lr: float) -> None:
-        """The learning rate of the next step, for all parameter groups."""
-        for group in self._deepspeed.optimizer.param_groups:
-            group["lr"] = lr
+    def set_lr(self, rate: Callable[[float], float]) -> None:
+        """The learning rate of the next step, of each parameter group from its peak: the one it was made with."""
+        for group, peak in zip(self._deepspeed.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = rate(peak)
 
     def step(self) -> None:
         """Clip and update, after the `backward` whose `boundary` was true."""
@@ -150,7 +154,9 @@ class Engine:
             yield
 
     def save_states(self, folder: Path, client_state: dict[str, Any]) -> list[WrittenFile]:
-        """Write weights and optimizer states of all ranks into `folder` (it exists); a collective.
+        """Write trained weights and optimizer states of all ranks into `folder` (it exists); a collective.
+
+        Frozen weights are not in it: whoever reads it has loaded them already.
 
         `client_state` comes back from `load_states`. Returns what this rank wrote.
 
@@ -159,7 +165,11 @@ class Engine:
         """
         self._storage.begin()
         self._deepspeed.save_checkpoint(
-            str(folder.parent), tag=folder.name, client_state=client_state, save_latest=False
+            str(folder.parent),
+            tag=folder.name,
+            client_state=client_state,
+            save_latest=False,
+            exclude_frozen_parameters=self._has_frozen,
         )
         self._storage.raise_error()
         return self._storage.files(folder)
@@ -175,11 +185,22 @@ class Engine:
         """
         self._storage.readable = readable
         path, client_state = self._deepspeed.load_checkpoint(
-            str(folder.parent), tag=folder.name, load_lr_scheduler_states=False
+            str(folder.parent),
+            tag=folder.name,
+            load_lr_scheduler_states=False,
+            load_module_strict=not self._has_frozen,
         )
         if path is None:
             raise FileNotFoundError(f"DeepSpeed finds no checkpoint in {folder}")
         return cast("dict[str, Any]", client_state)
+
+    def _trained_state(self, **_: Any) -> dict[str, Any]:
+        """What changes in training: DeepSpeed's own selection keeps tied frozen weights and bitsandbytes' scales."""
+        module: nn.Module = self.module
+        frozen = {id(parameter) for parameter in module.parameters() if not parameter.requires_grad}
+        own = {name for name, _ in module.named_buffers(remove_duplicate=False)}
+        own |= {name for name, one in module.named_parameters(remove_duplicate=False) if id(one) not in frozen}
+        return {name: tensor for name, tensor in module.state_dict().items() if name in own}
 
     def close(self) -> None:
         """Take DeepSpeed's hooks off the model."""
@@ -194,12 +215,15 @@ def _norm(gradients: Iterable[Tensor]) -> Tensor:
 
 
 def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    """Shape of a parameter as the model knows it, also where ZeRO-3 has taken it apart."""
+    """Shape of a parameter as the model knows it, also where ZeRO-3 has taken it apart or it is packed in 4 bits."""
+    packed = getattr(parameter, "quant_state", None)
+    if packed is not None:
+        return tuple(packed.shape)
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def parameter_count(parameters: Iterable[nn.Parameter]) -> int:
-    """Number of weights, also where ZeRO-3 has taken them apart."""
+    """Number of weights, also where ZeRO-3 has taken them apart or they are packed."""
     return sum(math.prod(whole_shape(parameter)) for parameter in parameters)
 
 

@@ -77,7 +77,7 @@ def _steps(training: Training, first: int) -> Generator[tuple[Step, float]]:
 def make_step(training: Training, step: Step) -> None:
     """Forward and backward over the micro batches, and the update."""
     config, engine = training.plan.config, training.engine
-    engine.set_lr(learning_rate(config.schedule, config.optim.learning_rate, step.number, training.total_steps))
+    engine.set_lr(lambda peak: learning_rate(config.schedule, peak, step.number, training.total_steps))
     # DeepSpeed averages gradients over ranks: times the world size it is their sum, over the targets of all ranks.
     scale = engine.world_size / max(1, step.target_tokens)
     last = len(step.micro_batches) - 1

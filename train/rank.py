@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from train.engine import Engine, parameter_count
 from train.evaluation.evaluate import evaluate_and_record
 from train.finish import finish
 from train.loop import rehearse, train
+from train.methods.method import share_of, with_method
 from train.metrics.journal import Journal
 from train.metrics.track import Tracker
 from train.metrics.window import Window
@@ -104,6 +106,7 @@ def prepared(
         raise NoDataError(f"{folder.data_json} has no training documents")
     model = load_model(plan, layout, folder, data.labels)
     task = make_task(plan, data, model)
+    model = with_method(plan, model)
     optimizer, optimizer_name = make_optimizer(model, config.optim, config.parallel, world.device, world.all_true)
     engine = Engine(model, optimizer, layout.deepspeed, world.device)
 
@@ -133,6 +136,10 @@ def prepared(
         task=task,
     )
     say(training, f"{batch_equation(training)}; {optimizer_name}; {model_in_words(training)}")
+    share = share_of(engine.module.parameters())
+    journal.event("trainable", text=share.in_words(), **asdict(share))
+    if world.first:
+        print(share.in_words(), flush=True)
     go_on(training)
     return training
 

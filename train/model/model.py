@@ -15,8 +15,9 @@ from torch import nn
 
 from conf.layout import RunFolder
 from conf.record import Device, Layout, Plan
-from conf.schema import ModelInit, Precision, TaskName
+from conf.schema import ModelInit, Precision, Quantization, TaskName
 from train.data.prepared import Labels
+from train.methods.quantization import quantization_config, whole_modules
 from train.model import attention
 
 DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32, Precision.fp16: torch.float16}
@@ -33,12 +34,19 @@ def load_model(plan: Plan, layout: Layout, folder: RunFolder, labels: Labels | N
     from transformers.integrations import HfDeepSpeedConfig
 
     sharded = layout.deepspeed.get("zero_optimization", {}).get("stage", 0) == 3
+    quantized = plan.config.method.quantization is not Quantization.none
     # transformers shards while it loads as long as this object lives; later it must not, or an export's reload shards.
-    keeps_sharding = HfDeepSpeedConfig(layout.deepspeed) if sharded else None
+    # Quantised weights it cannot shard: each rank loads them whole, at a quarter of their size, for `Engine` to shard.
+    keeps_sharding = HfDeepSpeedConfig(layout.deepspeed) if sharded and not quantized else None
     source, arguments = _source(plan, folder)
     if plan.topology.device is Device.gpu and not sharded:
         arguments = placement(torch.device("cuda", torch.cuda.current_device())) | arguments
-    model: Any = auto_class(plan.config.task.name).from_pretrained(source, **arguments)
+    model_class = auto_class(plan.config.task.name)
+    if quantized:
+        whole = whole_modules(model_class, source, arguments, plan.config.method)
+        dtype = DTYPES[plan.config.train.precision]
+        arguments["quantization_config"] = quantization_config(plan.config.method, dtype, sharded, whole)
+    model: Any = model_class.from_pretrained(source, **arguments)
     del keeps_sharding
     model.config.use_cache = False
     if plan.config.train.gradient_checkpointing:

@@ -1,4 +1,4 @@
-"""AdamW over the model's parameters, weight decay on matrices alone."""
+"""AdamW over what is trained, weight decay on matrices alone, learning rates by pattern."""
 
 from __future__ import annotations
 
@@ -11,17 +11,33 @@ from torch.optim import Optimizer
 
 from conf.schema import Offload, OptimConfig, ParallelConfig
 from train.engine import cpu_adam, whole_shape
+from train.methods.names import first_match, plain_name, require_matches
 
 
-def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups, decayed matrices and undecayed vectors (norms, biases); an empty one is left out."""
-    matrices: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for _, parameter in named:
-        if parameter.requires_grad:
-            (matrices if len(whole_shape(parameter)) >= 2 else vectors).append(parameter)
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], optim: OptimConfig) -> list[dict[str, Any]]:
+    """Groups of what is trained: by peak learning rate, and in each decayed matrices before undecayed vectors (norms,
+    biases). The first group has `optim.learning_rate` where anything has it; a group without parameters is left out.
+
+    Raises:
+        PatternError: a pattern of `optim.learning_rates` matches nothing that is trained.
+    """
+    trained = [(plain_name(name), parameter) for name, parameter in named if parameter.requires_grad]
+    require_matches("optim.learning_rates", optim.learning_rates, [name for name, _ in trained])
+    patterns: list[str | None] = [None, *optim.learning_rates]
+    groups: dict[tuple[str | None, bool], list[nn.Parameter]] = {
+        (pattern, matrices): [] for pattern in patterns for matrices in (True, False)
+    }
+    for name, parameter in trained:
+        groups[first_match(name, optim.learning_rates), len(whole_shape(parameter)) >= 2].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": optim.learning_rate if pattern is None else optim.learning_rates[pattern],
+            "weight_decay": optim.weight_decay if matrices else 0.0,
+        }
+        for (pattern, matrices), parameters in groups.items()
+        if parameters
+    ]
 
 
 def make_optimizer(
@@ -36,7 +52,7 @@ def make_optimizer(
     Args:
         agree: whether a flag is true on every rank: all of them take DeepSpeed's CPU Adam, or none does.
     """
-    groups = parameter_groups(model.named_parameters(), optim.weight_decay)
+    groups = parameter_groups(model.named_parameters(), optim)
     arguments: dict[str, Any] = {
         "lr": optim.learning_rate,
         "betas": (optim.adam_beta1, optim.adam_beta2),

@@ -1,0 +1,32 @@
+"""What Muster knows of PEFT's methods, by `peft_type`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+VIRTUAL_TOKENS = frozenset({"PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING"})
+"""Methods that put learned tokens before each row: documents cannot lie end to end behind them, and they are no part of
+the model's weights, so nothing can be merged."""
+
+UNSUPPORTED: Mapping[str, str] = {
+    "ADALORA": "moves its ranks by whole gradients in every step, which ZeRO does not keep; LORA",
+    "XLORA": "mixes adapters that are there already; LORA",
+    "POLY": "needs the number of a task with each document; LORA",
+    "MULTITASK_PROMPT_TUNING": "needs the number of a task with each document; PROMPT_TUNING",
+    "CPT": "brings a loss of its own; PROMPT_TUNING",
+    "CARTRIDGE": "is distilled from a long context by a training of its own; PREFIX_TUNING",
+}
+"""Methods of PEFT that need more than a model and documents → why, and the nearest that does not."""
+
+WHOLE_WEIGHT_STARTS = frozenset({"pissa", "olora", "corda", "eva", "loftq", "lora_ga"})
+"""Values of `init_lora_weights` that decompose the model's own weights, or want data, before training."""
+
+
+def peft_type(peft: Mapping[str, object]) -> str:
+    """The method's name in PEFT's spelling; empty where there is no adapter."""
+    return str(peft.get("peft_type", "")).upper()
+
+
+def has_virtual_tokens(peft: Mapping[str, object]) -> bool:
+    """Whether the method puts learned tokens before each row."""
+    return peft_type(peft) in VIRTUAL_TOKENS
