@@ -10,10 +10,11 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from conf.schema import DataConfig
+from conf.schema import DataConfig, Deduplicate, TaskName
 from train.data.block import BadRow, Block, DataError
 from train.data.documents import Writer
-from train.data.prepared import Split
+from train.data.pairs import PairEncoder
+from train.data.prepared import Part
 from train.data.splits import Source
 from train.data.tokenize import Encoder, Tokens
 
@@ -22,6 +23,9 @@ POOL_BYTES = 8 << 20
 
 SHOWN_BAD_ROWS = 10
 KEPT_BAD_ROWS = 1000
+
+ENCODERS: dict[TaskName, type[Encoder]] = {TaskName.seq2seq_lm: PairEncoder}
+"""Tasks whose documents are not one text."""
 
 _encoder: Encoder | None = None
 
@@ -33,20 +37,28 @@ def encode_source(
     vocabulary: int,
     folder: Path,
     report: Callable[[str, int, int], None],
-) -> Split:
+    task: TaskName = TaskName.causal_lm,
+    training: bool = False,
+) -> Part:
     """Write the documents of a source into an empty folder; what became of its rows.
+
+    Args:
+        training: keep what training data is split and cleaned by (`data.split_column`, `data.clean`).
 
     Raises:
         DataError: a row breaks a rule that bears no exception, or more rows are broken than `data.max_bad_rows`.
     """
-    encoder = Encoder(tokenizer, source.shape(data), data)
+    near = training and data.clean.deduplicate is Deduplicate.near
+    shape, group_column = source.shape(data), data.split_column if training else None
+    encoder = ENCODERS.get(task, Encoder)(tokenizer, shape, data, group_column, near)
     counts: Counter[str] = Counter()
-    longest, bad = 0, list[BadRow]()
+    longest, bad, drops_empty = 0, list[BadRow](), training and data.clean.drop_empty
     with Writer(folder, vocabulary) as writer:
         for part in _encoded(encoder, source, data.prepare_workers or len(os.sched_getaffinity(0))):
             writer.write(part.ids, part.mask, part.lengths, part.columns)
             bad += part.bad
-            if len(bad) > data.max_bad_rows:
+            counts["empty"] += sum(row.empty for row in part.bad)
+            if len(bad) - (counts["empty"] if drops_empty else 0) > data.max_bad_rows:
                 raise DataError(bad_rows_in_words(bad, data.max_bad_rows))
             for name in ("rows", "truncated", "dropped", "without_targets"):
                 counts[name] += getattr(part, name)
@@ -55,7 +67,7 @@ def encode_source(
             counts["targets"] += int(part.mask.sum())
             longest = max(longest, *part.lengths.tolist(), 0)
             report(f"tokenising {source.name}", part.done, source.size)
-    return Split(
+    return Part(
         source=source.name,
         folder=str(folder),
         documents=counts["documents"],
@@ -63,7 +75,8 @@ def encode_source(
         targets=counts["targets"],
         longest=longest,
         rows=counts["rows"],
-        bad_rows=len(bad),
+        bad_rows=len(bad) - counts["empty"],
+        empty=counts["empty"],
         truncated=counts["truncated"],
         dropped=counts["dropped"],
         without_targets=counts["without_targets"],

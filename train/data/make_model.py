@@ -44,4 +44,6 @@ def model_config(model: ModelConfig, tokenizer: Any) -> Any:
     config.bos_token_id = tokenizer.bos_token_id
     config.eos_token_id = tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
+    if config.is_encoder_decoder and model.shape and "decoder_start_token_id" not in model.shape:
+        config.decoder_start_token_id = tokenizer.pad_token_id
     return config

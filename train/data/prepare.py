@@ -20,7 +20,7 @@ import msgspec
 
 from conf.layout import RunFolder
 from conf.record import Plan
-from conf.schema import ModelInit, Packing, RunConfig
+from conf.schema import ModelInit, Packing, RunConfig, TaskName
 from train.data import tokenizer as tokenizers
 from train.data.block import BadRow, DataError
 from train.data.cache import content_key, link_or_copy, made_beside, made_once, make_root
@@ -165,13 +165,16 @@ class _Preparation:
             "max_length": data.max_length,
             "on_long": data.on_long.value,
         }
+        if self.config.task.name is TaskName.seq2seq_lm:
+            options |= {"task": TaskName.seq2seq_lm.value, "max_target_length": data.max_target_length}
         key = content_key(FORMAT_VERSION, source.digest, self._tokenizer_folder.name, options)
         target = self.cache / "documents" / key
         if not _whole(target):
             shutil.rmtree(target, ignore_errors=True)
             self.made.append(name)
             with made_beside(target) as folder:
-                made = encode_source(source, self._tokenizer, data, self._special["vocabulary"], folder, self.report)
+                vocabulary, task = self._special["vocabulary"], self.config.task.name
+                made = encode_source(source, self._tokenizer, data, vocabulary, folder, self.report, task)
                 (folder / RECORD).write_bytes(msgspec.json.encode(made))
         split = msgspec.json.decode((target / RECORD).read_bytes(), type=Split)
         # The same content may lie under another name by now.

@@ -74,7 +74,7 @@ class Encoder:
                 kept.append(row)
             except RowError as error:
                 bad.append(BadRow(block.file, row.line, str(error), error.empty))
-        documents = self._encode_whole(texts) if self._spaced else self._encode_pieces(texts)
+        documents = self._documents(texts)
         columns = self._columns(texts, kept)
         return self._gather(documents, kept, columns, block, seen, sorted(bad, key=lambda row: row.line))
 
@@ -100,6 +100,10 @@ class Encoder:
         except jinja2.exceptions.TemplateError as error:
             raise RowError(f"the chat template refuses it: {error}") from error
         return str(text)
+
+    def _documents(self, texts: list[list[Segment]]) -> list[tuple[list[int], list[bool]]]:
+        """Tokens, and which of them are targets, of each text in pieces, to be ended and cut."""
+        return self._encode_whole(texts) if self._spaced else self._encode_pieces(texts)
 
     def _encode_pieces(self, texts: list[list[Segment]]) -> list[tuple[list[int], list[bool]]]:
         flat = iter(self._encode([piece for pieces in texts for piece, _ in pieces]))
@@ -140,7 +144,7 @@ class Encoder:
         seen: int,
         bad: list[BadRow],
     ) -> Tokens:
-        limit, on_long = self.data.max_length, self.data.on_long
+        on_long = self.data.on_long
         truncated = dropped = without = 0
         ids: list[int] = []
         mask: list[bool] = []
@@ -148,17 +152,15 @@ class Encoder:
         kept: list[int] = []
         for number, ((tokens, targets), row) in enumerate(zip(documents, rows, strict=True)):
             self._finish(tokens, targets)
-            if len(tokens) > limit:
+            too_long = self._too_long(tokens, targets)
+            if too_long:
                 if on_long is LongRows.error:
-                    raise DataError(
-                        f"{block.file}:{row.line}: {len(tokens)} tokens are more than data.max_length={limit} "
-                        "(data.on_long=error; truncate or drop)"
-                    )
+                    raise DataError(f"{block.file}:{row.line}: {too_long} (data.on_long=error; truncate or drop)")
                 if on_long is LongRows.drop:
                     dropped += 1
                     continue
                 truncated += 1
-                tokens, targets = tokens[:limit], targets[:limit]
+                tokens, targets = self._cut(tokens, targets)
             targets[0] = False
             if not any(targets):
                 without += 1
@@ -177,6 +179,15 @@ class Encoder:
             return  # some templates write a newline after the end token
         tokens.append(self._end)
         targets.append(not self._templated or self.data.completion_only_loss is False or targets[-1])
+
+    def _too_long(self, tokens: list[int], targets: list[bool]) -> str:
+        """How a document is longer than it may be, in words; empty where it is not."""
+        limit = self.data.max_length
+        return f"{len(tokens)} tokens are more than data.max_length={limit}" if len(tokens) > limit else ""
+
+    def _cut(self, tokens: list[int], targets: list[bool]) -> tuple[list[int], list[bool]]:
+        """A document within its limit."""
+        return tokens[: self.data.max_length], targets[: self.data.max_length]
 
     def _what_comes_before(self) -> list[int]:
         """Tokens that the tokenizer puts before a text by itself."""
