@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conf.schema import DataFormat
+from conf.schema import DataFormat, TaskName
 
 COLUMNS: dict[DataFormat, dict[str, tuple[str, ...]]] = {
     DataFormat.messages: {"messages": ("messages", "conversations")},
@@ -10,10 +10,18 @@ COLUMNS: dict[DataFormat, dict[str, tuple[str, ...]]] = {
     DataFormat.prompt: {"prompt": ("prompt",), "response": ("response", "completion")},
     DataFormat.summary: {"document": ("document", "article", "dialogue"), "summary": ("summary", "highlights")},
     DataFormat.text: {"text": ("text",)},
+    DataFormat.classification: {
+        "text": ("text", "sentence", "sentence1", "premise", "question1"),
+        "text_pair": ("text_pair", "sentence2", "hypothesis", "question2"),
+        "label": ("label", "labels"),
+    },
 }
 """Formats in the order in which they are tried."""
 
-OPTIONAL = frozenset({"input"})
+AUTOMATIC = tuple(kind for kind in COLUMNS if kind is not DataFormat.classification)
+"""Formats that `auto` tries; `classification` follows from the task alone (`format_for`)."""
+
+OPTIONAL = frozenset({"input", "text_pair"})
 """Roles without which a format is still that format."""
 
 USUAL_NAMES = {
@@ -22,5 +30,11 @@ USUAL_NAMES = {
     "text": ("content", "document", "body"),
     "document": ("text", "source", "body", "content"),
     "summary": ("target", "tldr", "abstract"),
+    "label": ("category", "class", "intent", "sentiment", "score", "target", "topic"),
 }
 """Names that columns of a role often have elsewhere: only ever proposed to a person, never taken by themselves."""
+
+
+def format_for(task: TaskName, given: DataFormat) -> DataFormat:
+    """The format of the data as far as the task says it: what has labels is `classification`."""
+    return DataFormat.classification if task is TaskName.seq_cls and given is DataFormat.auto else given

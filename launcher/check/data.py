@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from conf.formats import COLUMNS, OPTIONAL, USUAL_NAMES
+from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL, USUAL_NAMES, format_for
 from conf.schema import DataConfig, DataFormat, RunConfig
 from launcher.facts.facts import DataFile, Facts
 from launcher.problems import Problem, nearest
@@ -75,7 +76,8 @@ def _file_problems(key: str, file: DataFile, config: RunConfig, facts: Facts) ->
             yield Problem(key, file.given, "has no rows")
         return
     if file.columns:
-        yield from _column_problems(key, file, data, facts)
+        known = replace(data, format=format_for(config.task.name, data.format))
+        yield from _column_problems(key, file, known, facts)
 
 
 def _column_problems(key: str, file: DataFile, data: DataConfig, facts: Facts) -> Iterator[Problem]:
@@ -96,7 +98,7 @@ def _column_problems(key: str, file: DataFile, data: DataConfig, facts: Facts) -
 
 def format_of(file: DataFile, data: DataConfig) -> DataFormat | None:
     """The first format whose roles all have a column; None where there is none."""
-    wanted = list(COLUMNS) if data.format is DataFormat.auto else [data.format]
+    wanted = list(AUTOMATIC) if data.format is DataFormat.auto else [data.format]
     return next((kind for kind in wanted if not _lacking(kind, file, data)), None)
 
 
@@ -116,7 +118,7 @@ def _unknown(kind: DataFormat, file: DataFile, data: DataConfig) -> int:
 
 def _format_problem(key: str, file: DataFile, data: DataConfig) -> Problem:
     columns = ", ".join(file.columns)
-    kinds = list(COLUMNS) if data.format is DataFormat.auto else [data.format]
+    kinds = list(AUTOMATIC) if data.format is DataFormat.auto else [data.format]
     best = min(
         kinds, key=lambda kind: (_unknown(kind, file, data), len(_lacking(kind, file, data)) / len(COLUMNS[kind]))
     )

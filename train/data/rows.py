@@ -1,8 +1,8 @@
 """What a row means: the roles of its columns, and the text of a document with the parts that are targets.
 
 Formats: `prompt` (prompt with response or completion), `alpaca` (instruction, input, output), `messages` (OpenAI's
-messages, ShareGPT's conversations too), `summary` (document and summary) and `text`. With a chat template all but
-`text` go through it.
+messages, ShareGPT's conversations too), `summary` (document and summary), `text` and `classification` (text, perhaps
+a second one, and label). With a chat template all but the last two go through it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conf.formats import COLUMNS, OPTIONAL
+from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL
 from conf.schema import DataConfig, DataFormat
 from train.data.block import DataError
 
@@ -58,7 +58,7 @@ def shape_of(first: Mapping[str, Any], config: DataConfig, place: str) -> Shape:
     for role, column in config.columns.items():
         if column not in first:
             raise DataError(f"{place}: no column {column!r} (data.columns.{role}); there are {', '.join(first)}")
-    formats = [config.format] if config.format is not DataFormat.auto else list(COLUMNS)
+    formats = [config.format] if config.format is not DataFormat.auto else list(AUTOMATIC)
     for candidate in formats:
         columns = _columns(candidate, first, config)
         if all(role in columns for role in COLUMNS[candidate] if role not in OPTIONAL):
@@ -113,7 +113,18 @@ def plain_text(row: Mapping[str, Any], shape: Shape, config: DataConfig) -> str:
     """
     if shape.format is DataFormat.messages:
         return "\n".join(message["content"] or "" for message in _messages(row, shape))
+    if shape.format is DataFormat.classification:
+        return "\n".join(text for text in texts_of(row, shape) if text is not None)
     return "".join(text for text, _ in segments(row, shape, config, None))
+
+
+def texts_of(row: Mapping[str, Any], shape: Shape) -> tuple[str, str | None]:
+    """The text of a row in the format `classification`, and the second one where rows have two.
+
+    Raises:
+        RowError: the row lacks one of them, or has it in a wrong type.
+    """
+    return _text(row, shape, "text"), _text(row, shape, "text_pair") if "text_pair" in shape.columns else None
 
 
 def prompt_and_response(row: Mapping[str, Any], shape: Shape) -> tuple[str, str]:
