@@ -21,7 +21,7 @@ WORLD_SIZES = (1, 2, 4)
 def write_documents(folder: Path, lengths: list[int], vocabulary: int = 96, seed: int = 0) -> Any:
     """Documents of random tokens, the first half of each a prompt; returns the `Split` that describes them."""
     from train.data.documents import Writer
-    from train.data.prepared import Split
+    from train.data.prepared import Part, Split
 
     folder.mkdir(parents=True)
     generator = np.random.default_rng(seed)
@@ -30,9 +30,10 @@ def write_documents(folder: Path, lengths: list[int], vocabulary: int = 96, seed
     mask = np.concatenate([np.arange(size) >= max(1, size // 2) for size in lengths])
     with Writer(folder, vocabulary) as writer:
         writer.write(ids, mask, sizes)
-    return Split(
+    part = Part(
         "", str(folder), len(lengths), int(sizes.sum()), int(mask.sum()), max(lengths), len(lengths), 0, 0, 0, 0
     )
+    return Split.of([part])
 
 
 def write_run(folder: Path, config: RunConfig, model: Path, splits: dict[str, Any]) -> RunFolder:

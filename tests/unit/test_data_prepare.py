@@ -152,7 +152,7 @@ def test_other_content_under_the_same_name_is_new(tmp_path: Path, train_file: Pa
 def test_a_damaged_cache_is_made_again(tmp_path: Path, train_file: Path) -> None:
     config = config_for(train_file)
     first = prepared(config, tmp_path / "runs/a")
-    tokens = Path(first.splits["train"].folder) / "tokens.bin"
+    tokens = Path(first.splits["train"].parts[0].folder) / "tokens.bin"
     content = tokens.read_bytes()
     tokens.write_bytes(content[:-2])
     assert not prepared(config, tmp_path / "runs/a").reused
@@ -199,8 +199,8 @@ def test_broken_rows_over_the_budget_are_all_named(tmp_path: Path, train_file: P
         file.write(b'{"prompt": \n{"prompt": "a"}\n{"prompt": "a", "response": "b"}\n')
     config = config_for(train_file, max_bad_rows=2)
     split = prepared(config, tmp_path / "runs/a").splits["train"]
-    assert (split.documents, split.rows, split.bad_rows) == (61, 63, 2)
-    assert [row.line for row in split.bad] == [61, 62]
+    assert (split.documents, split.parts[0].rows, split.bad_rows) == (61, 63, 2)
+    assert [row.line for row in split.parts[0].bad] == [61, 62]
     config.data.max_bad_rows = 1
     for run in ("a-prepared", "b-fresh"):  # the first finds the documents in the cache
         if run == "b-fresh":
@@ -248,9 +248,9 @@ def test_worker_processes_make_the_same_documents(
     tmp_path: Path, train_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "BLOCK_BYTES", 512)
-    alone = prepared(config_for(train_file, prepare_workers=1), tmp_path / "a/run").splits["train"]
+    alone = prepared(config_for(train_file, prepare_workers=1), tmp_path / "a/run").splits["train"].parts[0]
     monkeypatch.setattr(encode, "POOL_BYTES", 0)
-    pooled = prepared(config_for(train_file, prepare_workers=3), tmp_path / "b/run").splits["train"]
+    pooled = prepared(config_for(train_file, prepare_workers=3), tmp_path / "b/run").splits["train"].parts[0]
     for name in ("tokens.bin", "targets.bin", "lengths.npy", "targets.npy"):
         assert (Path(alone.folder) / name).read_bytes() == (Path(pooled.folder) / name).read_bytes()
     assert Path(alone.folder).name == Path(pooled.folder).name
@@ -279,8 +279,12 @@ def test_gsm8k(tmp_path: Path) -> None:
     found = prepared(config, tmp_path / "runs/a")
     rows = [json.loads(line) for line in (GSM8K / "test.jsonl").read_text().splitlines()]
     test = found.splits["test"].open()
-    assert (found.splits["train"].rows, found.splits["validation"].documents, len(test)) == (3000, 60, len(rows))
-    assert found.splits["test"].bad_rows == found.splits["test"].dropped == 0
+    assert (found.splits["train"].parts[0].rows, found.splits["validation"].documents, len(test)) == (
+        3000,
+        60,
+        len(rows),
+    )
+    assert found.splits["test"].bad_rows == found.splits["test"].parts[0].dropped == 0
 
     from transformers import AutoTokenizer
 

@@ -47,17 +47,27 @@ def mix_of(sizes: Sequence[int], weights: Sequence[float]) -> Mix:
     return Mix(tuple(sizes), tuple(largest_remainder(sum(sizes), weights)))
 
 
-def largest_remainder(total: int, weights: Sequence[float]) -> list[int]:
+def largest_remainder(total: int, weights: Sequence[float], limits: Sequence[int] | None = None) -> list[int]:
     """`total` whole things in proportion to `weights`: each quota rounded down, what is left to the largest remainders.
 
-    The earlier of two equal remainders comes first.
+    The earlier of two equal remainders comes first. Nobody gets more than its limit; what is over goes to the next.
+
+    Raises:
+        ValueError: the limits together are below `total`.
     """
+    limits = [total] * len(weights) if limits is None else limits
+    if sum(limits) < total:
+        raise ValueError(f"{total} are more than the limits allow together, {sum(limits)}")
     whole = math.fsum(weights)
     quotas = [total * weight / whole for weight in weights]
-    counts = [math.floor(quota) for quota in quotas]
-    by_remainder = sorted(range(len(quotas)), key=lambda index: (counts[index] - quotas[index], index))
-    for index in by_remainder[: total - sum(counts)]:
-        counts[index] += 1
+    counts = [min(math.floor(quota), limit) for quota, limit in zip(quotas, limits, strict=True)]
+    by_remainder = sorted(range(len(quotas)), key=lambda index: (math.floor(quotas[index]) - quotas[index], index))
+    left = total - sum(counts)
+    while left:
+        for index in by_remainder:
+            if left and counts[index] < limits[index]:
+                counts[index] += 1
+                left -= 1
     return counts
 
 

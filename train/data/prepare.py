@@ -7,10 +7,11 @@ library. What a configuration names as files are absolute paths by now.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ import msgspec
 
 from conf.layout import RunFolder
 from conf.record import Plan
-from conf.schema import ModelInit, Packing, RunConfig, TaskName
+from conf.schema import Deduplicate, ModelInit, Packing, RunConfig, TaskName
 from train.data import tokenizer as tokenizers
 from train.data.block import BadRow, DataError
 from train.data.cache import content_key, link_or_copy, made_beside, made_once, make_root
@@ -28,8 +29,9 @@ from train.data.documents import FORMAT_VERSION, Documents
 from train.data.encode import bad_rows_in_words, encode_source
 from train.data.make_model import make_model
 from train.data.packing_check import check_packing
-from train.data.prepared import Prepared, Split, read_prepared, write_prepared
-from train.data.splits import Source, held_out_count, sources
+from train.data.prepared import Part, Prepared, Split, read_prepared, write_prepared
+from train.data.selection import select
+from train.data.splits import Source, sources
 
 Report = Callable[[str, int, int], None]
 """What is being done, how much of it is done and how much there is, in bytes (rows for hub data sets)."""
@@ -74,25 +76,28 @@ class _Preparation:
     def run(self) -> Prepared:
         started = time.monotonic()
         make_root(self.cache, self.config.access)
-        found = sources(self.config.data)
-        splits = {name: self._split(name, source) for name, source in found.items()}
-        self._check_bad_rows(splits)
-        splits |= self._hold_out(splits)
+        parts = {name: [self._part(name, source) for source in found] for name, found in self._sources.items()}
+        self._check_bad_rows(parts)
+        for name, found in parts.items():
+            self._check_some(name, Split.of(found), found)
+        selection = select(parts, self.config, self.cache)
+        if not selection.reused:
+            self.made.append("selection")
+        splits = selection.splits
         for name, split in splits.items():
-            if split.documents == 0:
-                raise DataError(f"{split.source}: nothing is left for {name}: {split.in_words()}")
+            self._check_some(name, split, [])
         special = self._special
         self._write_model()
         if self.plan.packing != Packing.none.value:
             random = self.config.model.init is ModelInit.random
             check_packing(self.config.model, self.folder.model if random else None, self.cache)
         notes = [*special["notes"], *(f"{name}: {split.in_words()}" for name, split in splits.items())]
-        notes += [f"broken and left out: {row}" for row in self._bad_rows(splits)]
+        notes += [f"broken and left out: {row}" for row in self._bad_rows(parts)]
         for note in notes:
             self.report(note, 0, 0)
         return Prepared(
             splits=splits,
-            digest=content_key([[name, Path(split.folder).name, split.part] for name, split in splits.items()]),
+            digest=content_key([[name, *split.identity] for name, split in splits.items()]),
             vocabulary=special["vocabulary"],
             pad_id=special["pad_id"],
             end_id=special["end_id"],
@@ -102,8 +107,8 @@ class _Preparation:
         )
 
     @cached_property
-    def _train_source(self) -> Source:
-        return sources(self.config.data)["train"]
+    def _sources(self) -> dict[str, list[Source]]:
+        return sources(self.config.data)
 
     @cached_property
     def _row_options(self) -> dict[str, Any]:
@@ -119,7 +124,8 @@ class _Preparation:
     @cached_property
     def _tokenizer_folder(self) -> Path:
         """The tokenizer as this run uses it, made where it is not in the cache."""
-        content = json.dumps([self._train_source.digest, self._row_options], sort_keys=True)
+        digests = [source.digest for source in self._sources["train"]]
+        content = json.dumps([digests, self._row_options], sort_keys=True)
         identity = tokenizers.tokenizer_identity(self.config.model, content)
         target = self.cache / "tokenizers" / content_key(identity, self.template)
         if not made_once(target, self._make_tokenizer):
@@ -143,7 +149,8 @@ class _Preparation:
         model, data = self.config.model, self.config.data
         if tokenizers.tokenizer_source(model) == tokenizers.TRAINED:
             self.report("training a tokenizer", 0, 0)
-            tokenizer = tokenizers.train_tokenizer(self._train_source.texts(data), model.tokenizer_vocab_size)
+            texts = itertools.chain.from_iterable(source.texts(data) for source in self._sources["train"])
+            tokenizer = tokenizers.train_tokenizer(texts, model.tokenizer_vocab_size)
         else:
             tokenizer = tokenizers.load_tokenizer(model)
         notes = tokenizers.complete_tokenizer(tokenizer, self.template)
@@ -156,7 +163,7 @@ class _Preparation:
         }
         (folder / SPECIAL).write_text(json.dumps(special))
 
-    def _split(self, name: str, source: Source) -> Split:
+    def _part(self, name: str, source: Source) -> Part:
         """The documents of one source, from the cache or into it."""
         data = self.config.data
         options = {
@@ -167,37 +174,45 @@ class _Preparation:
         }
         if self.config.task.name is TaskName.seq2seq_lm:
             options |= {"task": TaskName.seq2seq_lm.value, "max_target_length": data.max_target_length}
+        if name == "train":
+            near = data.clean.deduplicate is Deduplicate.near
+            options |= ({"group": data.split_column} if data.split_column else {}) | ({"near": 1} if near else {})
         key = content_key(FORMAT_VERSION, source.digest, self._tokenizer_folder.name, options)
         target = self.cache / "documents" / key
         if not _whole(target):
             shutil.rmtree(target, ignore_errors=True)
-            self.made.append(name)
+            self.made.append("documents")
             with made_beside(target) as folder:
                 vocabulary, task = self._special["vocabulary"], self.config.task.name
-                made = encode_source(source, self._tokenizer, data, vocabulary, folder, self.report, task)
+                training = name == "train"
+                made = encode_source(source, self._tokenizer, data, vocabulary, folder, self.report, task, training)
                 (folder / RECORD).write_bytes(msgspec.json.encode(made))
-        split = msgspec.json.decode((target / RECORD).read_bytes(), type=Split)
+        part = msgspec.json.decode((target / RECORD).read_bytes(), type=Part)
         # The same content may lie under another name by now.
-        bad = [replace(row, file=source.name) for row in split.bad]
-        return replace(split, source=source.name, folder=str(target), bad=bad)
+        bad = [replace(row, file=source.name) for row in part.bad]
+        return replace(part, source=source.name, folder=str(target), bad=bad, name=source.label)
 
-    def _check_bad_rows(self, splits: dict[str, Split]) -> None:
+    def _check_some(self, name: str, split: Split, parts: list[Part]) -> None:
+        """Something has to be left of each split, and of each source whose documents are mixed by weight."""
+        empty = [part for part in parts if part.documents == 0 and self.config.data.weights]
+        if split.documents == 0 or empty:
+            where = ", ".join(part.source for part in empty) or split.source
+            raise DataError(f"{where}: nothing is left for {name}: {split.in_words()}")
+
+    def _check_bad_rows(self, parts: dict[str, list[Part]]) -> None:
         """The budget holds for all files together; prepared ones may have come from a run with a larger one."""
-        count, budget = sum(split.bad_rows for split in splits.values()), self.config.data.max_bad_rows
+        bad, budget = self._bad_rows(parts), self.config.data.max_bad_rows
+        count = sum(part.bad_rows + (0 if self._drops(name) else part.empty) for name, part in _named(parts))
         if count > budget:
-            raise DataError(bad_rows_in_words(self._bad_rows(splits), budget, count))
+            raise DataError(bad_rows_in_words(bad, budget, count))
 
-    def _bad_rows(self, splits: dict[str, Split]) -> list[BadRow]:
-        """Broken rows, those of a source that serves two splits once."""
-        return [row for split in splits.values() if split.part != "held_out" for row in split.bad]
+    def _bad_rows(self, parts: dict[str, list[Part]]) -> list[BadRow]:
+        """Broken rows, and empty ones where they are no more than that."""
+        return [row for name, part in _named(parts) for row in part.bad if not (row.empty and self._drops(name))]
 
-    def _hold_out(self, splits: dict[str, Split]) -> dict[str, Split]:
-        """Training and validation documents of one source, where there is no validation data of its own."""
-        count = held_out_count(self.config.data.validation_size, splits["train"].documents)
-        if "validation" in splits or count == 0:
-            return {}
-        whole = replace(splits["train"], held_out_count=count, seed=self.config.train.seed)
-        return {name: whole.take(part) for name, part in (("train", "kept"), ("validation", "held_out"))}
+    def _drops(self, name: str) -> bool:
+        """Whether rows of a split without text or answer are left out without a word on each."""
+        return name == "train" and self.config.data.clean.drop_empty
 
     def _write_model(self) -> None:
         """Tokenizer and, for random weights, the model into the run folder."""
@@ -225,6 +240,10 @@ class _Preparation:
         if not made_once(target, make):
             self.made.append("model")
         return target
+
+
+def _named(parts: dict[str, list[Part]]) -> Iterator[tuple[str, Part]]:
+    return ((name, part) for name, found in parts.items() for part in found)
 
 
 def _whole(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,20 +13,17 @@ from conf.files import write_atomically
 from conf.layout import RunFolder
 from conf.schema import ProblemType
 from train.data.block import BadRow
-from train.data.documents import Documents, LongArray
-from train.data.order import epoch_order
-
-HELD_OUT_EPOCH = (1 << 64) - 1
-"""An epoch that no run reaches: its order decides which documents are held out."""
+from train.data.documents import Documents
+from train.data.order import mix_of
 
 
 @dataclass(frozen=True)
-class Split:
-    """One split: its cache folder and counts.
+class Part:
+    """The documents of one source in the cache, and what became of its rows.
 
-    `rows` were read: `bad_rows` of them are broken, `dropped` too long, `without_targets` have nothing to learn, once
-    cut or by themselves; the rest are the `documents`, `truncated` of them cut. Of a file that serves two splits,
-    `kept` or `held_out` tells which documents are this one's; `held_out_count` of them are held out by `seed`.
+    `rows` were read: `bad_rows` of them are broken, `empty` lack a text or an answer, `dropped` are too long,
+    `without_targets` have nothing to learn, once cut or by themselves; the rest are the `documents`, `truncated` of
+    them cut. `bad` names the first of the broken and empty rows. `name` is the source's in `data.train_files`.
     """
 
     source: str
@@ -39,26 +37,45 @@ class Split:
     truncated: int
     dropped: int
     without_targets: int
+    empty: int = 0
     bad: list[BadRow] = field(default_factory=list)
-    part: str = "all"
-    held_out_count: int = 0
-    seed: int = 0
+    name: str = ""
 
-    def open(self) -> Documents:
+    def open(self, fingerprints: bool = False) -> Documents:
         """The documents, memory-mapped.
 
         Raises:
             ValueError, FileNotFoundError: the cache was removed or is not whole.
         """
-        documents = Documents.open(Path(self.folder))
-        if self.part == "all":
-            return documents
-        kept, held_out = parts(len(documents), self.held_out_count, self.seed)
-        return documents.subset(held_out if self.part == "held_out" else kept)
+        return Documents.open(Path(self.folder), fingerprints)
 
-    def take(self, part: str) -> Split:
-        """The documents that are `kept` or `held_out` as a split of their own."""
-        split = replace(self, part=part)
+
+@dataclass(frozen=True)
+class Split:
+    """One split: the documents of its parts, one part after the other, or a selection of them.
+
+    `selection` is a file with the places (int64, ascending) of the documents that are this split's. `weights` are those
+    of the parts in an epoch of training; without, each document comes once.
+    """
+
+    parts: list[Part]
+    documents: int
+    tokens: int
+    targets: int
+    longest: int
+    selection: str | None = None
+    weights: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, parts: list[Part], weights: Sequence[float] = ()) -> Split:
+        """All documents of some parts."""
+        documents, tokens = sum(part.documents for part in parts), sum(part.tokens for part in parts)
+        targets, longest = sum(part.targets for part in parts), max(part.longest for part in parts)
+        return cls(parts, documents, tokens, targets, longest, weights=list(weights))
+
+    def select(self, selection: Path) -> Split:
+        """The documents of this split, which has all of its parts, at the places in a file."""
+        split = replace(self, selection=str(selection))
         documents = split.open()
         return replace(
             split,
@@ -68,16 +85,45 @@ class Split:
             longest=int(documents.lengths.max(initial=0)),
         )
 
+    def open(self, fingerprints: bool = False) -> Documents:
+        """The documents, memory-mapped, with how they are mixed.
+
+        Raises:
+            ValueError, FileNotFoundError: the cache was removed or is not whole, or a source with a weight is empty.
+        """
+        documents = Documents.joined([part.open(fingerprints) for part in self.parts])
+        if self.selection is not None:
+            documents = documents.subset(np.load(self.selection))
+        return documents.mixed(mix_of(documents.sizes, self.weights))
+
+    @property
+    def identity(self) -> list[str]:
+        """Keys in the cache, and the weights: what the content of the split follows from."""
+        selection = [Path(self.selection).parent.name, Path(self.selection).name] if self.selection else []
+        return [*(Path(part.folder).name for part in self.parts), *selection, *map(str, self.weights)]
+
+    @property
+    def source(self) -> str:
+        """Where the rows come from, in words."""
+        return ", ".join(part.source for part in self.parts)
+
+    @property
+    def bad_rows(self) -> int:
+        """Broken rows of all parts."""
+        return sum(part.bad_rows for part in self.parts)
+
     def in_words(self) -> str:
         """What became of the rows."""
         lost = {
             "broken": self.bad_rows,
-            "too long and dropped": self.dropped,
-            "cut to data.max_length": self.truncated,
-            "without anything to learn": self.without_targets,
+            "without text or answer": sum(part.empty for part in self.parts),
+            "too long and dropped": sum(part.dropped for part in self.parts),
+            "cut to data.max_length": sum(part.truncated for part in self.parts),
+            "without anything to learn": sum(part.without_targets for part in self.parts),
         }
         words = ", ".join(f"{count} {what}" for what, count in lost.items() if count)
-        counts = f"{self.documents} documents of {self.rows} rows, {self.tokens} tokens, {self.targets} targets"
+        rows = sum(part.rows for part in self.parts)
+        counts = f"{self.documents} documents of {rows} rows, {self.tokens} tokens, {self.targets} targets"
         return f"{counts}; {words}" if words else counts
 
 
@@ -94,7 +140,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the data step made. `digest` names the content of all splits; `notes` say what a person should know."""
+    """What the data step made. `digest` names the content of all splits.
+
+    `notes` say what a person should know, `warnings` what deserves a look before the results are believed.
+    """
 
     splits: dict[str, Split]
     digest: str
@@ -105,16 +154,11 @@ class Prepared:
     reused: bool
     notes: list[str] = field(default_factory=list)
     labels: Labels | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def open(self, name: str) -> Documents | None:
         """The documents of `train`, `validation` or `test`; None where there is no such split."""
         return self.splits[name].open() if name in self.splits else None
-
-
-def parts(count: int, held_out: int, seed: int) -> tuple[LongArray, LongArray]:
-    """Documents kept and documents held out, each in the order of the file."""
-    order = epoch_order(count, seed, HELD_OUT_EPOCH)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
 def read_prepared(folder: RunFolder) -> Prepared:

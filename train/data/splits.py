@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,15 @@ HUB_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev"),
 
 @dataclass(frozen=True)
 class Source:
-    """Rows of one split: a file, or a loaded split of a hub data set. `size` is in bytes, or rows of the latter."""
+    """Rows of one split: a file, or a loaded split of a hub data set. `size` is in bytes, or rows of the latter.
+
+    `label` is the name of one of several sources (`data.train_files`); those may differ in their columns.
+    """
 
     name: str
     size: int
     hub: Any = None
+    label: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -58,31 +62,37 @@ class Source:
         if first is None:
             bad = next((str(row) for block in self.blocks() for row in decode(block)[1]), "empty")
             raise DataError(f"{self.name}: no row can be read ({bad})")
+        if self.label:
+            there = {role: column for role, column in data.columns.items() if column in first.columns}
+            data = replace(data, columns=there)
         return shape_of(first.columns, data, f"{self.name}:{first.line}")
 
 
-def sources(data: DataConfig) -> dict[str, Source]:
-    """The sources by split: `train` and, where given, `validation` and `test`.
+def sources(data: DataConfig) -> dict[str, list[Source]]:
+    """The sources by split: those of `train` and, where given, of `validation` and `test`, one each.
 
     Raises:
         DataError: there is no training data, a file is missing, or the hub data set is not on this machine.
     """
     given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
-    found = {name: _file(f"data.{name}_file", path) for name, path in given.items() if path is not None}
+    found = {name: [_file(f"data.{name}_file", path)] for name, path in given.items() if path is not None}
+    if data.train_files:
+        files = data.train_files.items()
+        found["train"] = [_file(f"data.train_files.{label}", path, label) for label, path in files]
     if data.dataset_name is not None:
         found = _hub(data.dataset_name, data.dataset_config_name) | found
     if "train" not in found:
-        raise DataError("no training data: give data.train_file or data.dataset_name")
+        raise DataError("no training data: give data.train_file, data.train_files or data.dataset_name")
     return {name: found[name] for name in given if name in found}
 
 
-def _file(key: str, path: str) -> Source:
+def _file(key: str, path: str, label: str = "") -> Source:
     if not Path(path).is_file():
         raise DataError(f"{key}={path}: no such file")
-    return Source(path, Path(path).stat().st_size)
+    return Source(path, Path(path).stat().st_size, label=label)
 
 
-def _hub(name: str, config_name: str | None) -> dict[str, Source]:
+def _hub(name: str, config_name: str | None) -> dict[str, list[Source]]:
     import datasets
 
     try:
@@ -93,19 +103,5 @@ def _hub(name: str, config_name: str | None) -> dict[str, Source]:
     for split, names in HUB_SPLITS.items():
         known = next((known for known in names if known in loaded), None)
         if known is not None:
-            found[split] = Source(f"{name}[{known}]", len(loaded[known]), loaded[known])
+            found[split] = [Source(f"{name}[{known}]", len(loaded[known]), loaded[known])]
     return found
-
-
-def held_out_count(validation_size: float, documents: int) -> int:
-    """Documents held out for validation: a share below 1, at least one, or their number.
-
-    Raises:
-        DataError: none would be left to train on.
-    """
-    if validation_size <= 0:
-        return 0
-    count = max(1, round(validation_size * documents)) if validation_size < 1 else round(validation_size)
-    if count >= documents:
-        raise DataError(f"data.validation_size={validation_size:g} leaves none of {documents} documents to train on")
-    return count
