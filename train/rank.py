@@ -105,7 +105,7 @@ def prepared(
     if documents is None or not len(documents):
         raise NoDataError(f"{folder.data_json} has no training documents")
     model = load_model(plan, layout, folder, data.labels)
-    task = make_task(plan, data, model)
+    task = make_task(plan, data, model, folder.model)
     model = with_method(plan, model)
     optimizer, optimizer_name = make_optimizer(model, config.optim, config.parallel, world.device, world.all_true)
     engine = Engine(model, optimizer, layout.deepspeed, world.device)

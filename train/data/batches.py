@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from conf.record import Batch
-from conf.schema import Packing, RunConfig
+from conf.schema import Packing, RunConfig, TaskName
 from train.data import order, packing
 from train.data.documents import Document, Documents, LongArray
 from train.data.tensors import IGNORED, MicroBatch
@@ -81,7 +81,7 @@ class Loader:
         self._batch = batch
         self._rank, self._world = rank, world
         self._device, self._collate = device, collate
-        self._packed = packed
+        self._packed, self._paired = packed, config.task.name is TaskName.seq2seq_lm
         self._dense = packed and config.data.packing is Packing.dense
         self._dense_rows = lru_cache(maxsize=2)(self._pack_epoch)
         self.units = len(self._dense_rows(0)) if self._dense else len(documents)
@@ -118,6 +118,8 @@ class Loader:
 
     def longest(self) -> MicroBatch:
         """A micro batch at least as large as any the run will meet, the same on all ranks, for the rehearsal."""
+        if self._paired:
+            return self._to_device(self._tensors(longest_pairs(self.documents, self._batch.micro_batch_size)))
         longest_first = np.argsort(-self.documents.lengths.astype(np.int64), kind="stable")
         if not self._packed:
             return self._to_device(self._micro_batch(longest_first[: self._batch.micro_batch_size]))
@@ -233,3 +235,16 @@ class Loader:
             result.micro_batches[:] = [self._to_device(batch) for batch in result.micro_batches]
             return result
         return self._to_device(result)  # type: ignore[arg-type,return-value]  # evaluation makes micro batches
+
+
+def longest_pairs(documents: Documents, count: int) -> list[Document]:
+    """Documents of the longest sources and the longest targets, which need not have come together."""
+    sources = documents.lengths - documents.targets
+    by_source, by_target = (np.argsort(-sizes, kind="stable")[:count] for sizes in (sources, documents.targets))
+    pairs = []
+    for source, target in zip(by_source, by_target, strict=True):
+        asked, answer = documents[source].prompt, documents[target]
+        answer = answer.ids[len(answer.prompt) :]
+        mask = np.arange(len(asked) + len(answer)) >= len(asked)
+        pairs.append(Document(np.concatenate([asked, answer]), mask))
+    return pairs

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 
 from train.data.batches import Loader, MicroBatch
+from train.evaluation.answers import answers
 from train.tasks.task import Prediction
 from train.training import Training
 
@@ -56,14 +57,22 @@ def evaluate(training: Training, loader: Loader) -> Evaluation | None:
                 sums[1] += judged.targets
                 predictions += judged.predictions
                 training.journal.phase("evaluate", done, unit="micro batches")
+        answered = None
+        if training.task.generation is not None:
+            answered = answers(training, loader.documents, micro)
+            if answered is None:
+                return None
     finally:
         training.engine.train()
         training.window.leave_out(time.monotonic() - started)
+    if answered is not None:
+        predictions += answered.predictions
     total, targets = training.world.sum_on_device(sums).tolist()
     loss = total / targets if targets else math.nan
     gathered = sorted(itertools.chain(*training.world.gather(predictions)), key=lambda one: one.document)
     scores = training.world.said_by_first(training.task.scores(loss, gathered) if training.world.first else {})
-    return Evaluation({"loss": loss, **scores}, int(targets), gathered if training.world.first else [])
+    speed = {} if answered is None else {"generated_tokens_per_second": answered.tokens_per_second}
+    return Evaluation({"loss": loss, **scores, **speed}, int(targets), gathered if training.world.first else [])
 
 
 def evaluate_and_record(training: Training) -> Evaluation | None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from train.data.documents import Document
 from train.data.tensors import MicroBatch
+
+if TYPE_CHECKING:
+    from train.generation.generation import Generation
 
 Model = Callable[..., Any]
 """Called with the inputs of a micro batch as keywords; returns an object with `logits`. An `Engine` is one."""
@@ -41,10 +44,11 @@ class Task(ABC):
     """One task on one model.
 
     Attributes:
-        generates: whether evaluations ask for answers (`answer`).
+        generation: how evaluations ask for answers; None where they do not. A prediction is then
+            `{"prediction": text, "reference": text}`.
     """
 
-    generates: bool = False
+    generation: Generation | None = None
 
     @abstractmethod
     def collate(self, documents: list[Document]) -> MicroBatch:
@@ -57,14 +61,6 @@ class Task(ABC):
     @abstractmethod
     def judge(self, model: Model, micro_batch: MicroBatch) -> Judged:
         """The same with the number of targets and, where the same forward pass gives them, predictions."""
-
-    def answer(self, model: Any, micro_batch: MicroBatch) -> list[Prediction]:
-        """Generated answers to the documents of a micro batch; every rank calls it equally often.
-
-        Args:
-            model: the `Engine`, whose `generate` keeps ranks in step.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not generate")
 
     def scores(self, loss: float, predictions: list[Prediction]) -> dict[str, float]:
         """Metrics by name, from the mean loss and all predictions of a split in the order of its documents."""
