@@ -24,6 +24,18 @@ BIN = Path(sys.executable).parent
 SEED = 42
 
 
+def shared_data(name: str) -> Path:
+    """The folder of a real data set: beside the checkout, or where the variable of its name says.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    folder = Path(os.environ.get(name.upper(), Path(__file__).resolve().parents[2] / "shared" / "data" / name))
+    if not folder.is_dir():
+        raise SystemExit(f"{name} is not at {folder}; give its folder with the variable {name.upper()}")
+    return folder
+
+
 @dataclass(frozen=True)
 class Case:
     """What is trained: `mean_length` tokens a document, all equal or (`uneven`) log-normal as real text is."""
