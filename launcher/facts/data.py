@@ -22,6 +22,8 @@ from launcher.facts.hub import Hub, fetch_data
 from launcher.facts.parquet_footer import read_footer
 
 HUB_KEY = "data.dataset_name"
+SOURCES = "data.train_files."
+"""The beginning of the key of each of several sources of training data."""
 BUILTIN = "builtin:"
 PARSED_BYTES = 4 << 20
 COUNTED_BYTES = 256 << 20
@@ -40,7 +42,7 @@ class BrokenRow:
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of `data.train_file`, `data.validation_file` or `data.test_file`, as it lies on disk.
+    """One file of training, validation or test data, as it lies on disk.
 
     `rows` is None where it cannot be told; `rows_estimated` says that it was extrapolated from the head of a large
     file.
@@ -96,14 +98,19 @@ def resolve_data_path(given: str, cwd: Path, builtin: Path) -> Path:
 
 
 def gather_data(config: DataConfig, cwd: Path, builtin: Path, hub: Hub) -> dict[str, DataFile]:
-    """Every data file of the configuration by its key (`data.train_file`, …), a hub data set as `data.dataset_name`."""
+    """Every data file of the configuration by its key (`data.train_file`, `data.train_files.<name>`, …).
+
+    A hub data set is there as `data.dataset_name`.
+    """
     files: dict[str, DataFile] = {}
     if config.dataset_name and hub.fetch:
         files[HUB_KEY] = _of_hub(config.dataset_name, fetch_data(config.dataset_name, config.dataset_config_name, hub))
-    for name in ("train_file", "validation_file", "test_file"):
-        given = getattr(config, name)
-        if given:
-            files[f"data.{name}"] = look_at(f"data.{name}", given, resolve_data_path(given, cwd, builtin))
+    given: dict[str, str | None] = {"data.train_file": config.train_file}
+    given |= {f"{SOURCES}{name}": path for name, path in config.train_files.items()}
+    given |= {"data.validation_file": config.validation_file, "data.test_file": config.test_file}
+    for key, named in given.items():
+        if named:
+            files[key] = look_at(key, named, resolve_data_path(named, cwd, builtin))
     return files
 
 

@@ -5,19 +5,19 @@ The checks have passed when this is called; what was derived or ignored is said 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from conf.architectures import PACKABLE
 from conf.record import Batch, Layout, Plan, Topology
 from conf.schema import ExportWhen, Packing, RunConfig, TaskName
-from launcher.facts.data import HUB_KEY
-from launcher.facts.facts import DataFile, Facts
+from launcher.facts.facts import Facts
 from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
 from launcher.plan.resolve import resolved
+from launcher.plan.rows import document_tokens, expected_steps
+from launcher.plan.selection import selection_notes
 from launcher.plan.shapes import count_parameters, hidden_size
 from launcher.plan.topology import make_topology
 from launcher.show.units import count
@@ -27,10 +27,6 @@ LARGEST_EXPORT_AT_END = 4 * 10**9
 
 PACKING_ATTENTION = frozenset({"auto", "muster"})
 """Values of `model.attn_implementation` under which documents in one row are proven not to see each other."""
-
-CHARACTERS_PER_TOKEN = 4.0
-CHARACTERS_PER_TRAINED_TOKEN = 2.5
-"""Rough figures for text; they only give the expected number of packed rows, which is called "about"."""
 
 _BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -64,7 +60,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     )
     said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
     said += remarks.batch_notes(frozen, planned, packing) + ([packing_note] if packing_note else [])
-    said += [*notes, steps_note, *remarks.schedule_notes(frozen, steps), export_note]
+    said += [*notes, *selection_notes(frozen), steps_note, *remarks.schedule_notes(frozen, steps), export_note]
     said += remarks.model_notes(plan, facts)
     said += zero.difference_lines(frozen, topology, planned, hidden_size(facts.model.config))
     plan.notes.extend([*said, *facts.notes, *facts.code.notes])
@@ -97,21 +93,6 @@ def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -
     return batches.packed_batch(config.train, world_size, config.data.max_length, document_tokens(config, facts))
 
 
-def training_data(facts: Facts) -> DataFile | None:
-    """The training data, from a file or the hub, where it was seen."""
-    return facts.data_files.get("data.train_file") or facts.data_files.get(HUB_KEY)
-
-
-def document_tokens(config: RunConfig, facts: Facts) -> float | None:
-    """About how many tokens a training document has; None where no text was seen."""
-    file = training_data(facts)
-    if file is None or not file.lengths:
-        return None
-    trained = config.model.tokenizer_name_or_path == "train"
-    each = CHARACTERS_PER_TRAINED_TOKEN if trained else CHARACTERS_PER_TOKEN
-    return max(1.0, sum(file.lengths) / len(file.lengths) / each)
-
-
 def parameters_of(config: RunConfig, facts: Facts) -> int | None:
     """The model's parameters: by formula, else from the bytes of its weights, else None."""
     shape = dict(facts.model.config)
@@ -122,24 +103,6 @@ def parameters_of(config: RunConfig, facts: Facts) -> int | None:
         return counted
     kind = str(shape.get("dtype") or shape.get("torch_dtype") or "bfloat16")
     return facts.model.weights_bytes // _BYTES_PER_WEIGHT.get(kind, 2)
-
-
-def expected_steps(config: RunConfig, facts: Facts) -> tuple[int | None, str]:
-    """Optimizer steps of the run where they can be told, and how."""
-    train = config.train
-    if train.max_steps is not None:
-        return train.max_steps, f"{train.max_steps} steps: train.max_steps"
-    file = training_data(facts)
-    if file is None or file.rows is None:
-        return None, "the number of steps follows from the data, which is counted when it is prepared"
-    held = config.data.validation_size
-    rows = file.rows
-    if config.data.validation_file is None and held > 0:
-        rows -= math.ceil(rows * held) if held < 1 else int(held)
-    steps = max(1, math.ceil(round(train.num_train_epochs * rows / train.global_batch_size, 6)))
-    about = "about " if file.rows_estimated else ""
-    epochs = f"{train.num_train_epochs:g} epoch{'' if train.num_train_epochs == 1 else 's'}"
-    return steps, f"{about}{steps} steps: {epochs} of {about}{rows} rows, {train.global_batch_size} a step"
 
 
 def export_at_end(config: RunConfig, parameters: int | None) -> tuple[bool, str]:

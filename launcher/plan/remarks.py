@@ -8,6 +8,7 @@ from conf.record import Batch, Plan
 from conf.schema import ClusterKind, EvalStrategy, Precision, RunConfig, Scheduler
 from launcher.facts.facts import Facts
 from launcher.plan.batch import expected_share
+from launcher.plan.rows import training_lengths
 
 LOW_SHARE = 0.9
 
@@ -73,12 +74,12 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
 
 
 def _share_warning(plan: Plan, facts: Facts) -> list[str]:
-    file = facts.data_files.get("data.train_file")
-    if plan.packing == "none" or file is None:
+    lengths = training_lengths(facts)
+    if plan.packing == "none" or not lengths:
         return []
     ranks = plan.topology.world_size
     total = plan.config.train.global_batch_size
-    share = expected_share(file.lengths, total, ranks)
+    share = expected_share(tuple(lengths), total, ranks)
     if share is None or share >= LOW_SHARE:
         return []
     text = (

@@ -44,6 +44,7 @@ def _data(data: DataConfig, facts: Facts) -> DataConfig:
     return replace(
         data,
         train_file=path_of("train_file", data.train_file),
+        train_files={name: str(path_of(f"train_files.{name}", given)) for name, given in data.train_files.items()},
         validation_file=path_of("validation_file", data.validation_file),
         test_file=path_of("test_file", data.test_file),
         chat_template=facts.chat_template or data.chat_template,

@@ -77,9 +77,10 @@ def mounts(plan: Plan) -> list[str]:
     """What a container sees: the run root, the data, the model, caches and scratch, then the site's own mounts."""
     config = plan.config
     folders = {config.run_root, config.cluster.scratch}
-    files = (config.data.train_file, config.data.validation_file, config.data.test_file)
+    data = config.data
+    files = (data.train_file, *data.train_files.values(), data.validation_file, data.test_file)
     folders |= {str(PurePosixPath(path).parent) for path in files if path}
-    places = (config.data.cache_dir, config.model.model_name_or_path, config.model.tokenizer_name_or_path)
+    places = (data.cache_dir, config.model.model_name_or_path, config.model.tokenizer_name_or_path)
     folders |= {_hub_root(path) for path in places if path and path.startswith("/")}
     own = sorted(folder for folder in folders if not any(_is_inside(folder, other) for other in folders))
     return [*(f"{folder}:{folder}" for folder in own), *config.cluster.container.mounts]

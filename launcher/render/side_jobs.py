@@ -7,6 +7,7 @@ from dataclasses import replace
 from conf.record import Plan
 from conf.schema import ClusterKind, ExportWhen, PrepareWhere
 from launcher.facts.facts import Facts
+from launcher.plan.rows import training_data
 from launcher.render.job import batch_script
 
 PREPARE_BYTES = 1 << 30
@@ -20,8 +21,7 @@ def prepares_before(plan: Plan, facts: Facts) -> bool:
         return False
     if config.data.prepare is PrepareWhere.job:
         return True
-    file = facts.data_files.get("data.train_file")
-    return file is not None and file.size >= PREPARE_BYTES
+    return sum(file.size for file in training_data(facts)) >= PREPARE_BYTES
 
 
 def exports_after(plan: Plan) -> bool:
