@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 QUOTE = '\\"'
 """A quote that reaches Hydra through a shell."""
+
+_CODE = re.compile(r"\b_target_\b")
+"""Hydra's key for code to run, not `max_target_length`."""
 
 NOT_YET = {("parallel", "auto"): "does not exist yet; choose a stage, the lowest that fits is the fastest"}
 """Options that people will look for."""
@@ -73,7 +77,7 @@ def _problems(override: Override, layers: Layers, sweep: bool, checked: Checked)
                 key, text, "belongs to Hydra; Muster sets it, so that nothing is written beside the run folder"
             )
         return
-    if "_target_" in text or "_target_" in key:
+    if _CODE.search(text) or _CODE.search(key):
         yield Problem(key, text, "names code to run, which a configuration of Muster never does")
         return
     if override.is_sweep_override() and not sweep:
