@@ -258,6 +258,16 @@ class RunFolder:
         """The adapter of a parameter-efficient method, in PEFT's format."""
         return self.path / "adapter"
 
+    @property
+    def adapter_partial(self) -> Path:
+        """An adapter that is being written and verified."""
+        return self.path / ".adapter.partial"
+
+    @property
+    def adapter_unverified(self) -> Path:
+        """An adapter whose logits on its base model were not those of the trained model; kept for a look."""
+        return self.path / "adapter.unverified"
+
     def predictions(self, split: str) -> Path:
         """What the model made of each document of a split: one JSON object a line."""
         return self.path / "predictions" / f"{split}.jsonl"

@@ -9,9 +9,10 @@ import time
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
 from train.checkpoint.saving import save
 from train.evaluation.evaluate import evaluate, evaluate_and_record
-from train.export.export import ExportResult, export
+from train.export.export import ExportResult
 from train.export.proof import free_bytes
 from train.export.samples import write_samples
+from train.export.trained import export_trained
 from train.training import Ending, Training, stopped
 
 
@@ -48,12 +49,12 @@ def exported_model(training: Training) -> ExportResult:
         training.journal.event("phase", phase="export", text=text)
 
     training.journal.phase("export")
-    result = export(
+    result = export_trained(
         training.engine,
         training.world,
+        training.plan,
+        training.layout,
         training.folder,
-        int(training.plan.config.checkpoint.max_shard_size_gb * 1e9),
-        training.plan.run_id,
         training.progress.step,
         report,
     )

@@ -96,11 +96,11 @@ def export(
         max_abs_diff=outcome.max_abs_diff,
         tolerance=outcome.tolerance,
         checked=outcome.reason,
-        dtype=_dtype_name(model),
+        dtype=dtype_name(model),
         files=[part.file for part in parts],
     )
     target = folder.export if outcome.verified else folder.export_unverified
-    error = world.said_by_first(attempted(lambda: _put_in_place(partial, target, record)) if world.first else None)
+    error = world.said_by_first(attempted(lambda: put_in_place(partial, target, record)) if world.first else None)
     if error is not None:
         raise error
     return ExportResult(
@@ -113,7 +113,7 @@ def _written(
 ) -> tuple[list[Part], Exception | None]:
     """All ranks' files in `export_partial`, and the first error of any rank."""
     partial = folder.export_partial
-    error = world.said_by_first(attempted(lambda: _write_surroundings(engine.module, folder)) if world.first else None)
+    error = world.said_by_first(attempted(lambda: write_surroundings(engine.module, folder)) if world.first else None)
     if error is not None:
         return [], error
     own: list[Part] = []
@@ -126,10 +126,8 @@ def _written(
     return parts, error
 
 
-def _write_surroundings(model: Any, folder: RunFolder) -> None:
+def write_surroundings(model: Any, folder: RunFolder) -> None:
     """Make `export_partial` anew with config.json, generation_config.json and the tokenizer."""
-    from transformers import AutoTokenizer
-
     partial = folder.export_partial
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(partial)
@@ -137,7 +135,7 @@ def _write_surroundings(model: Any, folder: RunFolder) -> None:
     config = copy.deepcopy(model.config)
     # As `save_pretrained` does; caching was only off for training.
     config.architectures = [type(model).__name__]
-    config.dtype = _dtype_name(model)
+    config.dtype = dtype_name(model)
     if hasattr(config, "use_cache"):
         config.use_cache = True
     config.save_pretrained(partial)
@@ -145,11 +143,18 @@ def _write_surroundings(model: Any, folder: RunFolder) -> None:
         generation = copy.deepcopy(model.generation_config)
         generation.use_cache = True
         generation.save_pretrained(partial)
+    write_tokenizer(folder, partial)
+
+
+def write_tokenizer(folder: RunFolder, target: Path) -> None:
+    """The run's tokenizer beside the weights in `target`; nothing where the run has none."""
+    from transformers import AutoTokenizer
+
     if any(folder.model.glob("tokenizer*")):
-        AutoTokenizer.from_pretrained(folder.model, local_files_only=True).save_pretrained(partial)
+        AutoTokenizer.from_pretrained(folder.model, local_files_only=True).save_pretrained(target)
 
 
-def _put_in_place(partial: Path, target: Path, record: Record) -> None:
+def put_in_place(partial: Path, target: Path, record: Record) -> None:
     """Write the record last and rename; an older export is replaced only now."""
     write_atomically(partial / RECORD_NAME, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     flush_folder(partial)
@@ -163,6 +168,7 @@ def _put_in_place(partial: Path, target: Path, record: Record) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _dtype_name(model: Any) -> str:
+def dtype_name(model: Any) -> str:
+    """The precision of a model's weights, such as `bfloat16`."""
     dtype: torch.dtype = model.dtype
     return str(dtype).removeprefix("torch.")

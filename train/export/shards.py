@@ -113,6 +113,22 @@ def write_weights(engine: Engine, folder: Path, max_shard_bytes: int) -> list[Pa
     return [future.result() for future in written]
 
 
+def write_whole(model: Any, folder: Path, max_shard_bytes: int) -> list[Part]:
+    """Write a model that is whole in this rank into `folder`, a file at a time.
+
+    Raises:
+        OSError: as the file system says.
+    """
+    files = deal(pieces(model), max_shard_bytes)
+    return [
+        _write_part(
+            folder / name,
+            _hub_names(model, {piece.name: piece.tensor.detach().to("cpu", copy=True) for piece in content}),
+        )
+        for name, content in zip(file_names(len(files)), files, strict=True)
+    ]
+
+
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> WrittenFile:
     """Write one file in the safetensors format: length of the header (8 bytes, little endian), JSON header, the data.
 

@@ -40,7 +40,7 @@ def add_adapter(model: Any, peft: Mapping[str, Any], task: TaskName, seed: int) 
     from peft import get_peft_model
 
     dtype = model.dtype
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
         config = _configuration(model, peft, task)
         with torch.random.fork_rng(devices=devices):

@@ -1,0 +1,217 @@
+"""A trained adapter as files: alone, in PEFT's format, and merged into the model's weights as a plain model.
+
+Both are read back and compared with the engine, like every export. The adapter alone comes first and is what a run
+always hands back; the merged model follows where the method merges and rank 0 can hold the base model beside the run.
+
+Over a quantised base the adapter is checked on that base, and merged into its dequantised weights: those are what the
+adapter has learned to correct, not the original ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conf.adapters import has_virtual_tokens
+from conf.files import write_atomically
+from conf.layout import RunFolder
+from conf.record import Layout, Plan
+from conf.schema import Quantization
+from train.checkpoint.storage import WrittenFile
+from train.data.prepared import read_prepared
+from train.distributed import World, attempted
+from train.engine import Engine, parameter_count
+from train.export import proof
+from train.export.export import ExportResult, Record, dtype_name, put_in_place, write_surroundings, write_tokenizer
+from train.export.shards import INDEX_NAME, Part, index, write_safetensors, write_whole
+from train.methods.adapter import (
+    WEIGHTS_NAME,
+    AdapterError,
+    adapter_weights,
+    added_tensors,
+    base_model,
+    load_adapter,
+    merged,
+    write_adapter_config,
+)
+from train.model.model import load_model
+
+Report = Callable[[str], None]
+
+MERGED_SLACK = {Quantization.none: 1.0, Quantization.nf4: 1.0, Quantization.fp4: 1.0, Quantization.int8: 4.0}
+"""How many times the tolerance of plain exports a merged model may differ from the engine. In 4 bits the same
+dequantised weights are multiplied; LLM.int8() rounds activations to 8 bits as well, which a merged model does not."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What an adapter is exported from."""
+
+    engine: Engine
+    world: World
+    plan: Plan
+    layout: Layout
+    folder: RunFolder
+    step: int
+
+    def base(self) -> Any:
+        """The base model once more, whole in this rank."""
+        prepared = read_prepared(self.folder)
+        return load_model(self.plan, replace(self.layout, deepspeed={}), self.folder, prepared).eval()
+
+
+def export_adapter(
+    engine: Engine, world: World, plan: Plan, layout: Layout, folder: RunFolder, step: int, report: Report
+) -> ExportResult:
+    """Write and verify `adapter/` and, where `method.merge` and it can be, `export/`; a collective.
+
+    The result is the merged model's where there is one, else the adapter's; it is verified if all that was written is.
+
+    Raises:
+        RuntimeError: a rank failed for another reason than its file system.
+    """
+    source = _Source(engine, world, plan, layout, folder, step)
+    started = time.monotonic()
+    report("writing the adapter")
+    expected = proof.engine_logits(engine)
+    whole = _gathered(engine, world)
+    outcome: tuple[ExportResult | None, Exception | None] = (None, None)
+    if world.first:
+        made: list[ExportResult] = []
+        error = attempted(lambda: made.append(_exported(source, whole, expected, report)))
+        outcome = (made[0] if made else None, error)
+    result, error = world.said_by_first(outcome)
+    if result is None:
+        if not isinstance(error, OSError):
+            raise error or AdapterError("nothing was exported")
+        reason = f"not written: {error.strerror or error}"
+        result = ExportResult(False, math.nan, 0, 0.0, reason, None)
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _gathered(engine: Engine, world: World) -> dict[str, Tensor]:
+    """The adapter's weights by the names of PEFT's files, on rank 0; a collective."""
+    tensors: dict[str, Tensor] = {}
+    virtual = [one for name, one in engine.module.named_parameters() if "prompt_encoder" in name]
+    if virtual:
+        with engine.gathered(virtual):
+            return adapter_weights(engine.module, dict(added_tensors(engine.module))) if world.first else {}
+    for name, tensor in added_tensors(engine.module):
+        with engine.gathered([tensor] if isinstance(tensor, nn.Parameter) else []):
+            if world.first:
+                tensors[name] = tensor.detach().to("cpu", copy=True)
+    return adapter_weights(engine.module, tensors) if world.first else {}
+
+
+def _exported(source: _Source, weights: dict[str, Tensor], expected: Tensor, report: Report) -> ExportResult:
+    """Rank 0's part: the adapter, its check, the merged model."""
+    folder, model = source.folder, source.engine.module
+    written = _write_adapter(source, weights)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    need = 2 * parameter_count(base_model(model).parameters()) * model.dtype.itemsize
+    free = proof.free_bytes(source.world.device)
+    if need > free:
+        reason = f"the base model does not fit beside the run ({need / 1e9:.1f} GB wanted, {free / 1e9:.1f} free)"
+        put_in_place(folder.adapter_partial, folder.adapter, _record(source, [written], None, reason))
+        return ExportResult(False, math.nan, size, 0.0, f"adapter alone, not compared: {reason}", folder.adapter)
+    report("reading the adapter back")
+    adapted = load_adapter(source.base(), folder.adapter_partial)
+    found = proof.judged(_logits(adapted, source.world.device), expected, model.dtype, "adapter on its base model")
+    target = folder.adapter if found.verified else folder.adapter_unverified
+    put_in_place(folder.adapter_partial, target, _record(source, [written], found, found.reason))
+    alone = ExportResult(found.verified, found.max_abs_diff, size, 0.0, found.reason, target)
+    if not found.verified or not source.plan.config.method.merge:
+        return alone
+    why = _no_merge(source)
+    if why is not None:
+        return replace(alone, reason=f"{alone.reason}; not merged: {why}")
+    report("merging the adapter into the weights")
+    try:
+        return _export_merged(source, adapted, expected, alone)
+    except AdapterError as error:
+        return replace(alone, reason=f"{alone.reason}; not merged: {error}")
+
+
+def _write_adapter(source: _Source, weights: dict[str, Tensor]) -> WrittenFile:
+    """`adapter_model.safetensors`, `adapter_config.json` and the tokenizer in a new folder."""
+    partial = source.folder.adapter_partial
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(partial)
+    partial.mkdir(mode=source.folder.path.stat().st_mode & 0o777)
+    base, revision = _base_source(source.plan, source.folder)
+    write_adapter_config(source.engine.module, partial, base, revision)
+    write_tokenizer(source.folder, partial)
+    return write_safetensors(partial / WEIGHTS_NAME, weights)
+
+
+def _base_source(plan: Plan, folder: RunFolder) -> tuple[str, str | None]:
+    """Folder or hub name of the model that is trained, and its commit where it has one."""
+    config = plan.config.model
+    if config.init is ModelInit.random:
+        return str(folder.model.resolve()), None
+    return config.model_name_or_path, config.revision
+
+
+def _no_merge(source: _Source) -> str | None:
+    """Why the adapter does not go into the weights; None where it does."""
+    method = source.plan.config.method
+    if has_virtual_tokens(method.peft):
+        return "virtual tokens are no part of the weights"
+    if method.quantization is not Quantization.none and source.plan.model_type == "gpt2":
+        return "bitsandbytes keeps GPT-2's layers transposed"
+    return None
+
+
+def _export_merged(source: _Source, adapted: Any, expected: Tensor, alone: ExportResult) -> ExportResult:
+    """`export/`: the adapter in the weights of its base model, which is dequantised for it."""
+    folder, method = source.folder, source.plan.config.method
+    if method.quantization is not Quantization.none:
+        del adapted
+        gc.collect()
+        adapted = load_adapter(source.base().dequantize(), folder.adapter)
+    plain = merged(adapted)
+    plain.to(source.engine.module.dtype)
+    write_surroundings(plain, folder)
+    largest = int(source.plan.config.checkpoint.max_shard_size_gb * 1e9)
+    parts = write_whole(plain, folder.export_partial, largest)
+    if len(parts) > 1:
+        write_atomically(folder.export_partial / INDEX_NAME, index(parts))
+    found = proof.compare_whole(
+        plain, folder.export_partial, expected, source.world.device, MERGED_SLACK[method.quantization]
+    )
+    target = folder.export if found.verified else folder.export_unverified
+    files = [part.file for part in parts]
+    put_in_place(folder.export_partial, target, _record(source, files, found, f"merged: {found.reason}"))
+    reason = f"{alone.reason}; merged: {found.reason}"
+    verified = alone.verified and found.verified
+    return ExportResult(verified, max(alone.max_abs_diff, found.max_abs_diff), _size(parts), 0.0, reason, target)
+
+
+def _record(source: _Source, files: list[WrittenFile], found: proof.Comparison | None, checked: str) -> Record:
+    return Record(
+        run_id=source.plan.run_id,
+        step=source.step,
+        verified=found is not None and found.verified,
+        max_abs_diff=found.max_abs_diff if found else None,
+        tolerance=found.tolerance if found else 0.0,
+        checked=checked,
+        dtype=dtype_name(source.engine.module),
+        files=files,
+    )
+
+
+def _logits(model: Any, device: torch.device) -> Tensor:
+    return proof.logits_of(model.to(device).eval(), model.config, device)
+
+
+def _size(parts: list[Part]) -> int:
+    return sum(size for part in parts for size in part.tensors.values())
