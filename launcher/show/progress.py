@@ -28,9 +28,13 @@ PHASES = {
     "rehearsal": "rehearsing the longest batch",
     "train": "training",
     "evaluate": "evaluating",
+    "answer": "answering",
     "save": "saving",
     "export": "exporting",
 }
+
+OFTEN = ("train", "evaluate", "answer", "save")
+"""Phases that come again and again, without a line of their own."""
 
 
 @dataclass
@@ -78,7 +82,7 @@ class View:
         self.unit = str(line.get("unit", ""))
         if self.phase == "train" and isinstance(self.total, int) and self.unit in ("", "step", "steps"):
             self.total_steps = self.total
-        return PHASES.get(self.phase, self.phase) if self.phase not in (before, "train", "evaluate", "save") else ""
+        return "" if self.phase in (before, *OFTEN) else PHASES.get(self.phase, self.phase)
 
     @property
     def in_steps(self) -> bool:

@@ -10,12 +10,11 @@ import msgspec
 import torch
 
 from conf.files import write_atomically
+from conf.schema import TaskName
 from train.data.documents import Document, Documents
-from train.model.model import placement
-
-MORE_TOKENS = 16
-"""Tokens an answer may be longer than the expected one, to show where a model does not stop."""
-MOST_TOKENS = 256
+from train.generation.generation import Generation, question_of
+from train.generation.whole import Generator
+from train.model.model import auto_class, placement
 
 
 def write_samples(path: Path, export: Path, documents: Documents, count: int, device: torch.device) -> int:
@@ -24,53 +23,33 @@ def write_samples(path: Path, export: Path, documents: Documents, count: int, de
     A line has `prompt`, `expected` and `answer`. Of a document that is all target, plain text, the first half is the
     prompt. Returns how many were answered.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(export, dtype="auto", local_files_only=True, **placement(device))
+    writes = AutoConfig.from_pretrained(export, local_files_only=True).is_encoder_decoder
+    loader = auto_class(TaskName.seq2seq_lm if writes else TaskName.causal_lm)
+    model = loader.from_pretrained(export, dtype="auto", local_files_only=True, **placement(device))
     model = model.to(device).eval()
-    lines = [_answered(model, tokenizer, documents[number]) for number in range(min(count, len(documents)))]
+    generation = Generation(model, tokenizer, {}, 0, None)
+    asked = Generator(model, device, in_step=False)
+    lines = [
+        _answered(asked, generation, tokenizer, documents[number], writes)
+        for number in range(min(count, len(documents)))
+    ]
     write_atomically(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    del model
+    del model, asked
     gc.collect()
     return len(lines)
 
 
-def _answered(model: Any, tokenizer: Any, document: Document) -> dict[str, str]:
-    prompt, expected = _parts(document)
-    ids = torch.tensor([prompt], device=model.device)
+def _answered(
+    model: Generator, generation: Generation, tokenizer: Any, document: Document, writes: bool
+) -> dict[str, str]:
     with torch.no_grad():
-        output = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=min(MOST_TOKENS, len(expected) + MORE_TOKENS),
-            eos_token_id=_stops(model, tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    answer = output[0, len(prompt) :].tolist()
+        ((prediction,), _) = generation.answer(model, [(0, document)])
+    prompt = question_of(document, halves=not writes).prompt
     return {
-        name: tokenizer.decode(part, skip_special_tokens=True).strip()
-        for name, part in (("prompt", prompt), ("expected", expected), ("answer", answer))
+        "prompt": str(tokenizer.decode(prompt, skip_special_tokens=True)).strip(),
+        "expected": prediction.output["reference"],
+        "answer": prediction.output["prediction"],
     }
-
-
-def _parts(document: Document) -> tuple[list[int], list[int]]:
-    """Token ids of what is asked and of what is expected: the first stretch of targets."""
-    ids = document.ids.tolist()
-    first = len(document.prompt)
-    if first <= 1:
-        first = max(1, len(ids) // 2)
-    last = first
-    while last < len(ids) and document.target_mask[last]:
-        last += 1
-    return ids[:first], ids[first:last]
-
-
-def _stops(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end an answer: the model's own and the tokenizer's."""
-    own = model.generation_config.eos_token_id
-    found = [own] if isinstance(own, int) else list(own or [])
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in found:
-        found.append(tokenizer.eos_token_id)
-    return found
