@@ -21,3 +21,9 @@ PACKABLE = frozenset(
 
 Elsewhere transformers may let packed documents see each other without a word, so Muster does not pack there.
 """
+
+RELATIVE_POSITIONS = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers", "deberta-v2", "deberta"})
+"""Architectures whose config.json names a number of positions (512 mostly) that does not limit the text's length."""
+
+POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "xmod", "data2vec-text"})
+"""Architectures that count positions from behind the padding token's id: 514 positions are texts of 512 tokens."""

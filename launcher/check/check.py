@@ -12,11 +12,15 @@ from typing import Any
 import msgspec
 
 from conf.schema import RunConfig
+from launcher.check.adapter import adapter_key_problems
 from launcher.check.batch import batch_problems, parallel_problems
+from launcher.check.cleaning import cleaning_problems
 from launcher.check.cluster import cluster_problems
 from launcher.check.data import data_problems
 from launcher.check.model import model_problems
 from launcher.check.numbers import number_problems
+from launcher.check.selection import selection_problems
+from launcher.check.task import task_problems
 from launcher.facts.facts import Facts
 from launcher.plan.content import content_of, difference, flatten, run_id
 from launcher.plan.resolve import resolved
@@ -41,7 +45,11 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
         *_run_problems(config, facts),
         *number_problems(config),
         *model_problems(config, facts),
+        *task_problems(config, facts),
+        *adapter_key_problems(config),
         *data_problems(config, facts),
+        *selection_problems(config, facts),
+        *cleaning_problems(config, facts),
         *parallel_problems(config, facts),
         *batch_problems(config, facts),
         *cluster_problems(config, facts),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL, USUAL_NAMES, format_for
 from conf.schema import DataConfig, DataFormat, RunConfig
+from launcher.facts.data import BUILTIN, SOURCES
 from launcher.facts.facts import DataFile, Facts
 from launcher.problems import Problem, nearest
 
@@ -19,12 +20,6 @@ ROLES = tuple(
 def data_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     """What is wrong with the data files and the keys that read them."""
     data = config.data
-    if bool(data.train_file) == bool(data.dataset_name):
-        given = "both are given" if data.train_file else "neither is given; the bundled demo is experiment=demo"
-        near = "data.train_file=train.jsonl" if not data.train_file else ""
-        yield Problem(
-            "data.train_file", data.train_file or "", f"or data.dataset_name is needed, one of them: {given}", near
-        )
     for role in data.columns:
         if role not in ROLES:
             yield Problem(
@@ -39,7 +34,8 @@ def data_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     yield from _template_problems(data, facts)
     for key, file in facts.data_files.items():
         yield from _file_problems(key, file, config, facts)
-    yield from _validation_problems(config, facts)
+    yield from _sample_problems(config)
+    yield from _bundled_problems(data)
 
 
 def _template_problems(data: DataConfig, facts: Facts) -> Iterator[Problem]:
@@ -82,6 +78,9 @@ def _file_problems(key: str, file: DataFile, config: RunConfig, facts: Facts) ->
 
 def _column_problems(key: str, file: DataFile, data: DataConfig, facts: Facts) -> Iterator[Problem]:
     missing = {role: column for role, column in data.columns.items() if column not in file.columns}
+    if key.startswith(SOURCES):  # each source has some of the columns; `selection` sees to it that one has each
+        data = replace(data, columns={role: name for role, name in data.columns.items() if role not in missing})
+        missing = {}
     for role, column in missing.items():
         if role in ROLES:
             rule = f"is no column of {file.given}; there are {', '.join(file.columns)}"
@@ -138,15 +137,19 @@ def _lacks_template(data: DataConfig, facts: Facts) -> bool:
     return data.chat_template is None and not facts.model.has_chat_template and not facts.model.unresolved
 
 
-def _validation_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+def _bundled_problems(data: DataConfig) -> Iterator[Problem]:
+    """A person's training data beside the validation data of a demo would measure nothing."""
+    trained = [given for given in (data.train_file, *data.train_files.values(), data.dataset_name) if given]
+    for key in ("validation_file", "test_file"):
+        given = getattr(data, key) or ""
+        if given.startswith(BUILTIN) and trained and not any(one.startswith(BUILTIN) for one in trained):
+            rule = "is the data of a demo, and the training data is not"
+            yield Problem(f"data.{key}", given, rule, "data=default")
+
+
+def _sample_problems(config: RunConfig) -> Iterator[Problem]:
     data = config.data
-    train = facts.data_files.get("data.train_file")
-    if data.validation_size > 0 and data.validation_file:
-        rule = "holds rows out of the training data, and data.validation_file is given as well; give one of them"
-        yield Problem("data.validation_size", f"{data.validation_size:g}", rule, "0")
-    elif train and train.rows and not train.rows_estimated and data.validation_size >= train.rows:
-        rule = f"leaves none of the {train.rows} rows to train on"
-        yield Problem("data.validation_size", f"{data.validation_size:g}", rule, "0.05")
-    if config.train.eval_samples > 0 and not data.validation_file and not data.validation_size:
+    there = data.validation_file or data.validation_size or data.dataset_name
+    if config.train.eval_samples > 0 and not there:
         rule = "answers prompts of the validation data, and there is none"
         yield Problem("train.eval_samples", str(config.train.eval_samples), rule, "data.validation_size=0.05, 0")

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from conf.schema import ModelInit, RunConfig
+from conf.architectures import POSITIONS_AFTER_PADDING, RELATIVE_POSITIONS
+from conf.schema import ModelInit, RunConfig, TaskName
 from launcher.facts.facts import Facts
 from launcher.problems import Problem
 
@@ -23,7 +24,11 @@ OWNED_ARGUMENTS = {
     "low_cpu_mem_usage": "parallel=…, which loads the weights sharded",
     "config": "model.shape",
     "state_dict": "model.model_name_or_path",
-    "quantization_config": "nothing: method=full trains every weight, quantized ones cannot be trained",
+    "quantization_config": "method.quantization and method.quantization_kwargs",
+    "load_in_4bit": "method=qlora",
+    "load_in_8bit": "method=lora_8bit",
+    "num_labels": "task.labels",
+    "problem_type": "task.problem_type",
 }
 """Arguments of `from_pretrained` that Muster gives itself → the key that says it."""
 
@@ -57,9 +62,6 @@ def _architecture_problems(shape: Mapping[str, Any], unresolved: bool) -> Iterat
         if not unresolved:
             yield Problem("model.shape.model_type", "", "is missing: config.json has to name the architecture", "llama")
         return
-    if shape.get("is_encoder_decoder"):
-        rule = "has an encoder and a decoder; task=causal_lm trains models that predict the next token"
-        yield Problem("model.shape.model_type", str(kind), rule)
     if shape.get("quantization_config"):
         rule = "is there: quantized weights cannot be trained with method=full; take the original model"
         yield Problem("model.shape.quantization_config", "", rule)
@@ -82,10 +84,25 @@ def _architecture_problems(shape: Mapping[str, Any], unresolved: bool) -> Iterat
 
 
 def _length_problems(config: RunConfig, shape: Mapping[str, Any]) -> Iterator[Problem]:
+    positions = longest_text(shape)
+    if positions is None:
+        return
+    limits = {"max_length": config.data.max_length}
+    if config.task.name is TaskName.seq2seq_lm:
+        limits["max_target_length"] = config.data.max_target_length
+    for key, length in limits.items():
+        if length > positions > 1:
+            rule = f"is more than the {positions} positions the model was made for (max_position_embeddings)"
+            yield Problem(f"data.{key}", str(length), rule, str(positions))
+
+
+def longest_text(shape: Mapping[str, Any]) -> int | None:
+    """Tokens of the longest text a model can read; None where its config.json does not limit them."""
+    kind = str(shape.get("model_type"))
     positions = shape.get("max_position_embeddings") or shape.get("n_positions")
-    if isinstance(positions, int) and config.data.max_length > positions > 1:
-        rule = f"is more than the {positions} positions the model was made for (max_position_embeddings)"
-        yield Problem("data.max_length", str(config.data.max_length), rule, str(positions))
+    if not isinstance(positions, int) or kind in RELATIVE_POSITIONS:
+        return None
+    return positions - int(shape.get("pad_token_id") or 1) - 1 if kind in POSITIONS_AFTER_PADDING else positions
 
 
 def _code_problems(config: RunConfig, facts: Facts, is_folder: bool) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 from conf.schema import EvalStrategy, RunConfig, Scheduler
 from launcher.problems import Problem
@@ -46,9 +47,16 @@ DECAY = Range(0, 1, below=True)
 RANGES = {
     "model.tokenizer_vocab_size": Range(260),
     "data.validation_size": AMOUNT,
+    "data.test_size": AMOUNT,
     "data.max_length": Range(2),
+    "data.max_target_length": Range(2),
+    "data.shuffle_buffer": COUNT,
+    "data.clean.near_threshold": Range(0, 1, above=True),
+    "data.clean.min_length": AMOUNT,
     "data.max_bad_rows": AMOUNT,
     "data.prepare_workers": AMOUNT,
+    "task.max_predictions": AMOUNT,
+    "method.freeze_layers": AMOUNT,
     "parallel.zero_stage": Range(0, 3),
     "parallel.hpz_partition_size": AMOUNT,
     "optim.learning_rate": Range(0, above=True),
@@ -63,12 +71,14 @@ RANGES = {
     "train.global_batch_size": COUNT,
     "train.per_device_train_batch_size": COUNT,
     "train.gradient_accumulation_steps": COUNT,
-    "train.max_steps": COUNT,
+    "train.max_steps": AMOUNT,
     "train.num_train_epochs": Range(0, above=True),
     "train.seed": Range(0, 2**32 - 1),
     "train.logging_steps": COUNT,
     "train.per_device_eval_batch_size": COUNT,
     "train.eval_samples": AMOUNT,
+    "train.early_stopping_patience": AMOUNT,
+    "train.early_stopping_threshold": AMOUNT,
     "checkpoint.save_steps": AMOUNT,
     "checkpoint.save_total_limit": COUNT,
     "checkpoint.max_shard_size_gb": Range(0, above=True),
@@ -79,6 +89,13 @@ RANGES = {
     "cluster.signal_lead_s": Range(0, 65535),
 }
 """Range of each number. 260: 256 bytes and the special tokens. 65535: sbatch(1), `--signal`."""
+
+OF_EACH = {
+    "data.weights": Range(0, above=True),
+    "optim.learning_rates": AMOUNT,
+    "task.class_weights": AMOUNT,
+}
+"""Range of each number in a mapping."""
 
 
 def number_problems(config: RunConfig) -> Iterator[Problem]:
@@ -91,19 +108,28 @@ def number_problems(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "train.eval_steps", str(config.train.eval_steps), "has to be at least 1", "train.eval_strategy=no"
         )
+    for key, factors in OF_EACH.items():
+        named: Any = reduce(getattr, key.split("."), config)
+        for name, value in named.items():
+            if not factors.holds(value):
+                yield Problem(f"{key}.{name}", f"{value:g}", factors.words(), factors.nearest(value))
     yield from _share_problems(config)
 
 
 def _share_problems(config: RunConfig) -> Iterator[Problem]:
     schedule, steps = config.schedule, config.train.max_steps
-    shares = {"schedule.warmup_steps": schedule.warmup_steps, "data.validation_size": config.data.validation_size}
+    shares = {
+        "schedule.warmup_steps": schedule.warmup_steps,
+        "data.validation_size": config.data.validation_size,
+        "data.test_size": config.data.test_size,
+    }
     if schedule.lr_scheduler_type is Scheduler.warmup_stable_decay:
         shares["schedule.decay_steps"] = schedule.decay_steps
     for key, value in shares.items():
         if value >= 1 and value != math.floor(value):
             rule = "is neither a share below 1 nor a whole number"
             yield Problem(key, f"{value:g}", rule, f"{math.floor(value)}, {math.ceil(value)}")
-    if not steps or schedule.warmup_steps < 0:
+    if not steps or steps < 0 or schedule.warmup_steps < 0:
         return
     taken = {
         key: value if value >= 1 else value * steps for key, value in shares.items() if key.startswith("schedule.")

@@ -196,7 +196,7 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         "nearest: overlap_comm",
     ),
     # numbers
-    "steps": (BASE, FACTS, {"train__max_steps": 0}, "train.max_steps=0 has to be at least 1; nearest: 1"),
+    "steps": (BASE, FACTS, {"train__max_steps": -1}, "train.max_steps=-1 has to be at least 0; nearest: 0"),
     "epochs": (BASE, FACTS, {"train__num_train_epochs": 0.0}, "train.num_train_epochs=0 has to be above 0"),
     "lr": (BASE, FACTS, {"optim__learning_rate": float("nan")}, "optim.learning_rate=nan has to be above 0"),
     "beta": (BASE, FACTS, {"optim__adam_beta1": 1.0}, "optim.adam_beta1=1 has to be at least 0 and below 1"),
@@ -247,7 +247,12 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         "cannot be used: /models/a has no config.json",
     ),
     "no weights": (BASE, model(weights_bytes=None), {}, "has no *.safetensors"),
-    "encoder-decoder": (BASE, shape(is_encoder_decoder=True), {}, "has an encoder and a decoder"),
+    "encoder-decoder": (
+        BASE,
+        shape(model_type="t5"),
+        {},
+        "task.name=causal_lm trains models that predict the next token; t5 has an encoder and a decoder",
+    ),
     "quantized": (BASE, shape(quantization_config={"bits": 4}), {}, "quantized weights cannot be trained"),
     "no type": (BASE, shape(model_type=None), {"data__packing": "none"}, "model.shape.model_type is missing"),
     "heads": (
@@ -284,9 +289,9 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
     ),
     "new vocabulary": (BASE, FACTS, {"model__tokenizer_name_or_path": "train"}, "which pretrained weights do not know"),
     # data
-    "no data": (BASE, replace(FACTS, data_files={}), {"data__train_file": None}, "neither is given"),
+    "no data": (BASE, replace(FACTS, data_files={}), {"data__train_file": None}, "none is given"),
     "no template file": (BASE, FACTS, {"data__chat_template": "chat.jinja"}, "neither a Jinja template nor a file"),
-    "two data": (BASE, FACTS, {"data__dataset_name": "gsm8k"}, "both are given"),
+    "two data": (BASE, FACTS, {"data__dataset_name": "gsm8k"}, "train_file and dataset_name are given"),
     "missing": (
         BASE,
         data(error="No such file or directory"),
@@ -431,7 +436,7 @@ def test_all_problems_come_at_once() -> None:
     facts = replace(FACTS, run_root_error="no", data_files={"data.train_file": replace(ROWS, error="is empty")})
     values = {
         "name": "a b",
-        "train__max_steps": 0,
+        "train__max_steps": -1,
         "cluster__nodes": 3,
         "parallel__offload_param": "cpu",
         "parallel__zero_stage": 1,

@@ -18,7 +18,7 @@ from conf.record import Device, Plan, Topology, encode_plan
 from conf.schema import LongRows, ModelInit, Packing, RunConfig
 from train.data import encode, sources
 from train.data.block import DataError
-from train.data.demo import demo_rows, encode_rows
+from train.data.demo import bundled, demo_rows, encode_rows
 from train.data.prepare import prepare
 from train.data.prepared import Prepared, read_prepared
 from train.model import attention
@@ -257,9 +257,11 @@ def test_worker_processes_make_the_same_documents(
 
 
 def test_the_demo_is_what_the_generator_makes() -> None:
-    rows = demo_rows()
-    for name in ("train", "validation"):
-        assert (ROOT / "conf/data/demo" / f"{name}.jsonl").read_bytes() == encode_rows(rows[name])
+    rows, files = demo_rows(), {path.name: path.read_bytes() for path in (ROOT / "conf/data/demo").iterdir()}
+    assert files == bundled()
+    for name in {name.rpartition("_")[0] for name in files} - {""}:
+        trained, validated = (files[f"{name}_{split}.jsonl"].splitlines() for split in ("train", "validation"))
+        assert not {*trained} & {*validated}
     words = [{row["response"] for row in rows[name]} for name in ("train", "validation")]
     assert len(rows["train"]) > 900
     assert not words[0] & words[1]

@@ -1,4 +1,4 @@
-"""The demo's data: greet somebody in a language. `python -m train.data.demo conf/data/demo` writes the bundled files.
+"""The demo's data: greet somebody in a language. `python -m train.data.demo conf/data/demo` writes all bundled files.
 
 Every greeting, language and name of the validation rows is in the training rows, but never the three together, so a
 model that answers them has learned the rule and not the rows.
@@ -11,6 +11,9 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
+
+from train.data.demo_sets import demo_sets
 
 SEED = 7
 VALIDATION_ROWS = 160
@@ -78,15 +81,22 @@ def demo_rows() -> dict[str, list[dict[str, str]]]:
     return {"train": rows[VALIDATION_ROWS:], "validation": rows[:VALIDATION_ROWS]}
 
 
-def encode_rows(rows: list[dict[str, str]]) -> bytes:
+def encode_rows(rows: list[dict[str, Any]]) -> bytes:
     """Rows as JSON lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
+def bundled() -> dict[str, bytes]:
+    """The bundled files by name: the demo's own and one pair for each recipe's shape of data."""
+    greetings = demo_rows()
+    named = {**greetings, **dict(demo_sets(greetings, SEED))}
+    return {f"{name}.jsonl": encode_rows(rows) for name, rows in named.items()}
+
+
 def write_demo(folder: Path) -> None:
-    """Write `train.jsonl` and `validation.jsonl` into a folder."""
-    for name, rows in demo_rows().items():
-        (folder / f"{name}.jsonl").write_bytes(encode_rows(rows))
+    """Write the bundled files into a folder."""
+    for name, content in bundled().items():
+        (folder / name).write_bytes(content)
 
 
 if __name__ == "__main__":
