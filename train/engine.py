@@ -65,14 +65,18 @@ class Engine:
 
     Attributes:
         module: the Hugging Face model; under ZeRO-3 its parameters are empty outside `gathered`.
-        optimizer: the client's optimizer, whose parameter groups carry the learning rate.
+        optimizer: the client's optimizer, whose parameter groups carry the learning rate; None to evaluate alone.
         rank, world_size, device: this rank's place.
         zero_stage: 0 to 3.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, configuration: dict[str, Any], device: torch.device):
-        """Shard `model` and `optimizer` as `configuration` (DeepSpeed's JSON) says. A collective."""
-        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer | None, configuration: dict[str, Any], device: torch.device
+    ):
+        """Shard `model` and `optimizer` as `configuration` (DeepSpeed's JSON) says; without an optimizer the engine
+        only evaluates. A collective.
+        """
+        self._peaks = [] if optimizer is None else [float(group["lr"]) for group in optimizer.param_groups]
         wrapped, _, _, _ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
@@ -220,6 +224,14 @@ def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
     if packed is not None:
         return tuple(packed.shape)
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
+@contextlib.contextmanager
+def whole_for_writing(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Within it parameters that were loaded sharded are whole; what the first rank writes into them is kept."""
+    sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    with deepspeed.zero.GatheredParameters(sharded, modifier_rank=0) if sharded else contextlib.nullcontext():
+        yield
 
 
 def parameter_count(parameters: Iterable[nn.Parameter]) -> int:

@@ -7,8 +7,9 @@ import socket
 import time
 
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
-from train.checkpoint.saving import save
-from train.evaluation.evaluate import evaluate, evaluate_and_record
+from train.checkpoint.saving import best_step, save
+from train.evaluation import turns
+from train.evaluation.hand_back import load_best
 from train.export.export import ExportResult
 from train.export.proof import free_bytes
 from train.export.samples import write_samples
@@ -30,14 +31,17 @@ def finish(training: Training, ending: Ending) -> Ending:
 
 
 def evaluated(training: Training, ending: Ending) -> Ending:
-    """Evaluate validation and test data; the ending becomes a stop where one came between."""
-    evaluate_and_record(training)
-    if training.test is not None:
-        result = evaluate(training, training.test)
-        if result is not None:
-            step = training.progress.step
-            training.record(step, {f"test/{name}": value for name, value in result.values.items()})
-            training.journal.event("evaluation", step=step, split="test", **result.values)
+    """Evaluate the validation set, and the model that is handed back on the test set.
+
+    The ending becomes a stop where one came between.
+    """
+    if training.progress.course.step != training.progress.step:
+        turns.validate(training)
+    reason = training.stop.asked_now()
+    if reason is not None:
+        return stopped(ending.step, reason)
+    load_best(training)
+    turns.test(training)
     reason = training.stop.asked_now()
     return ending if reason is None else stopped(ending.step, reason)
 
@@ -55,7 +59,7 @@ def exported_model(training: Training) -> ExportResult:
         training.plan,
         training.layout,
         training.folder,
-        training.progress.step,
+        training.model_step,
         report,
     )
     if not result.verified:
@@ -113,6 +117,8 @@ def write_down(training: Training, ending: Ending, exported: ExportResult | None
         failure=failure,
         checkpoint=str(training.folder.checkpoint(saved)) if saved else None,
         export_verified=None if exported is None else exported.verified,
+        metrics=turns.metrics_of(training),
+        best_step=best_step(training),
     )
     write_outcome(training.folder.outcome, outcome)
     if failure is not None:

@@ -14,10 +14,10 @@ from typing import cast
 import torch
 
 from conf.outcome import State
-from conf.schema import EvalStrategy, Precision
+from conf.schema import Precision
 from train.checkpoint.saving import is_save_due, save
 from train.data.batches import Step
-from train.evaluation.evaluate import evaluate_and_record
+from train.evaluation.turns import is_best_now, is_evaluation_due, reason_to_stop, validate
 from train.metrics.window import memory
 from train.model.schedule import learning_rate
 from train.training import Ending, Training, not_a_number, stopped
@@ -38,6 +38,9 @@ def rehearse(training: Training) -> None:
 def train(training: Training) -> Ending:
     """Train from `training.progress` to the last step, or to where a stop or a loss that is no number ends it."""
     progress = training.progress
+    enough = reason_to_stop(training)
+    if enough is not None:
+        return Ending(State.done, progress.step, enough)
     training.engine.train()
     training.window.begin()
     training.journal.phase("train", progress.step, training.total_steps, "steps")
@@ -57,10 +60,13 @@ def train(training: Training) -> Ending:
                 finite = not saving or is_finite(training, training.window.loss())
             if not finite:
                 return not_a_number(step.number)
-            if is_evaluation_due(training, step):
-                evaluate_and_record(training)
-            if saving:
+            if is_evaluation_due(training, step.number):
+                validate(training)
+            if saving or is_best_now(training):
                 save(training)
+            enough = reason_to_stop(training)
+            if enough is not None:
+                return Ending(State.done, step.number, enough)
     return Ending(State.done, progress.step, "all steps are done")
 
 
@@ -102,6 +108,7 @@ def log(training: Training, step: Step) -> bool:
     config = training.plan.config
     values = training.window.read()
     loss = values["train/loss"]
+    training.progress.course.learn(loss)
     lr = learning_rate(config.schedule, config.optim.learning_rate, step.number, training.total_steps)
     norm = training.engine.grad_norm()
     values |= {
@@ -124,14 +131,3 @@ def log(training: Training, step: Step) -> bool:
 def is_due(step: int, every: int, total: int) -> bool:
     """Whether something that happens every so many steps, and at the first and the last, happens now."""
     return step in (1, total) or (every > 0 and step % every == 0)
-
-
-def is_evaluation_due(training: Training, step: Step) -> bool:
-    """Whether the validation set is evaluated after this step; after the last one that is done by the end itself."""
-    config = training.plan.config.train
-    if training.validation is None or step.number == training.total_steps:
-        return False
-    if config.eval_strategy is EvalStrategy.epoch:
-        before = step.epoch - training.loader.units_per_step / training.loader.units
-        return math.floor(step.epoch + 1e-9) > math.floor(before + 1e-9)
-    return config.eval_strategy is EvalStrategy.steps and step.number % max(1, config.eval_steps) == 0

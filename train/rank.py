@@ -18,24 +18,23 @@ from conf.layout import RunFolder
 from conf.outcome import Cause, State
 from conf.record import Layout, Plan, read_plan
 from train import distributed
+from train.assembly import assemble
 from train.checkpoint import checkpoint
 from train.data.batches import Loader
 from train.data.documents import Documents
 from train.data.prepared import read_prepared
 from train.distributed import World
-from train.engine import Engine, parameter_count
-from train.evaluation.evaluate import evaluate_and_record
+from train.engine import parameter_count
+from train.evaluation.course import Course
+from train.evaluation.turns import evaluate_before, is_evaluation_due, validate
 from train.finish import finish
 from train.loop import rehearse, train
-from train.methods.method import share_of, with_method
+from train.methods.method import share_of
 from train.metrics.journal import Journal
 from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
-from train.model.model import load_model
-from train.model.optimizer import make_optimizer
 from train.stop import StopVote
-from train.tasks.choose import make_task
 from train.training import Ending, Progress, Record, Training, stopped
 
 
@@ -101,14 +100,14 @@ def prepared(
     seed_generators(config.train.seed + world.rank)
     journal.phase("load")
     data = read_prepared(folder)
-    documents = data.open("train")
-    if documents is None or not len(documents):
+    splits = {name: data.open(name) for name in ("train", "validation", "test")}
+    documents = splits["train"]
+    if config.train.max_steps == 0:
+        documents = next((found for found in splits.values() if found), None)  # no step will ask for any
+    if not documents:
         raise NoDataError(f"{folder.data_json} has no training documents")
-    model = load_model(plan, layout, folder, data.labels)
-    task = make_task(plan, data, model, folder.model)
-    model = with_method(plan, model)
-    optimizer, optimizer_name = make_optimizer(model, config.optim, config.parallel, world.device, world.all_true)
-    engine = Engine(model, optimizer, layout.deepspeed, world.device)
+    assembly = assemble(plan, layout, folder, data, world, lambda text: journal.event("new_weights", text=text))
+    engine, task = assembly.engine, assembly.task
 
     def loader_of(documents: Documents | None) -> Loader | None:
         if documents is None or not len(documents):
@@ -126,8 +125,8 @@ def prepared(
         world=world,
         engine=engine,
         loader=loader,
-        validation=loader_of(data.open("validation")),
-        test=loader_of(data.open("test")),
+        validation=loader_of(splits["validation"]),
+        test=loader_of(splits["test"]),
         total_steps=loader.total_steps(config.train.num_train_epochs, config.train.max_steps),
         journal=journal,
         record=record,
@@ -135,7 +134,7 @@ def prepared(
         window=Window(world, operations, peak_operations(world.device)),
         task=task,
     )
-    say(training, f"{batch_equation(training)}; {optimizer_name}; {model_in_words(training)}")
+    say(training, f"{batch_equation(training)}; {assembly.optimizer}; {model_in_words(training)}")
     share = share_of(engine.module.parameters())
     journal.event("trainable", text=share.in_words(), **asdict(share))
     if world.first:
@@ -145,14 +144,19 @@ def prepared(
 
 
 def begin(training: Training) -> Ending:
-    """Rehearse, evaluate an untrained model, train."""
+    """Rehearse, evaluate what was not evaluated yet, train."""
+    if training.total_steps == 0:
+        return Ending(State.done, 0, "evaluated")
     if training.plan.config.train.rehearsal:
         rehearse(training)
     reason = training.stop.asked_now()
     if reason is not None:
         return stopped(training.progress.step, reason)
-    if training.progress.step == 0:
-        evaluate_and_record(training)
+    step = training.progress.step
+    if step == 0 and training.plan.config.train.eval_on_start:
+        evaluate_before(training)
+    elif is_evaluation_due(training, step) and training.progress.course.step != step:
+        validate(training)  # a stop came between the step and its evaluation
     return train(training)
 
 
@@ -166,7 +170,8 @@ def go_on(training: Training) -> None:
     if info is None:
         return
     state = checkpoint.load(training.engine, info)
-    training.progress = Progress(step=info.step, tokens_seen=int(state["tokens_seen"]), saved_step=info.step)
+    course = Course.of_state(state.get("course"))
+    training.progress = Progress(info.step, int(state["tokens_seen"]), saved_step=info.step, course=course)
     say(training, f"going on after step {info.step} of attempt {state['attempt']}", event="resumed")
 
 

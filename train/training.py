@@ -11,6 +11,7 @@ from conf.record import Layout, Plan
 from train.data.batches import Loader
 from train.distributed import World
 from train.engine import Engine
+from train.evaluation.course import Course
 from train.metrics.journal import Journal
 from train.metrics.window import Window
 from train.stop import StopVote
@@ -54,11 +55,12 @@ class Progress:
     step: int = 0
     tokens_seen: int = 0
     saved_step: int = 0
+    course: Course = field(default_factory=Course)
 
 
 @dataclass
 class Training:
-    """Everything one rank trains with."""
+    """Everything one rank trains with. `best_step` is set once the engine holds the best model to hand it back."""
 
     plan: Plan
     layout: Layout
@@ -76,3 +78,9 @@ class Training:
     window: Window
     task: Task
     progress: Progress = field(default_factory=Progress)
+    best_step: int | None = None
+
+    @property
+    def model_step(self) -> int:
+        """The step of the weights in the engine."""
+        return self.progress.step if self.best_step is None else self.best_step

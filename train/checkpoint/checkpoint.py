@@ -146,16 +146,17 @@ def load(engine: Engine, info: CheckpointInfo) -> dict[str, Any]:
     return state
 
 
-def prune(folder: RunFolder, world: World, keep: int) -> list[int]:
+def prune(folder: RunFolder, world: World, keep: int, best: int | None = None) -> list[int]:
     """Remove all but the newest `keep` checkpoints; rank 0 acts, on others nothing happens.
 
-    The newest whose files are all there with their length is never removed. Returns the steps removed.
+    The newest whose files are all there with their length is never removed, nor that of the step `best`. Returns the
+    steps removed.
     """
     if not world.first:
         return []
     steps, _ = list_checkpoints(folder)
     whole = next((step for step in steps if checked_manifest(folder.checkpoint(step))[0] is not None), None)
-    removed = [step for step in steps[max(keep, 1) :] if step != whole]
+    removed = [step for step in steps[max(keep, 1) :] if step not in (whole, best)]
     for step in removed:
         with contextlib.suppress(OSError):
             # A folder that is half removed must not look like a checkpoint.

@@ -73,18 +73,3 @@ def evaluate(training: Training, loader: Loader) -> Evaluation | None:
     scores = training.world.said_by_first(training.task.scores(loss, gathered) if training.world.first else {})
     speed = {} if answered is None else {"generated_tokens_per_second": answered.tokens_per_second}
     return Evaluation({"loss": loss, **scores, **speed}, int(targets), gathered if training.world.first else [])
-
-
-def evaluate_and_record(training: Training) -> Evaluation | None:
-    """Evaluate the validation split and write it down; None where there is none, or a stop came between."""
-    if training.validation is None:
-        return None
-    result = evaluate(training, training.validation)
-    progress = training.progress
-    if result is not None:
-        training.record(progress.step, {f"eval/{name}": value for name, value in result.values.items()})
-        training.journal.event("evaluation", step=progress.step, **result.values)
-        if training.world.first:
-            print(f"step {progress.step}/{training.total_steps}  evaluation: loss {result.loss:.4f}", flush=True)
-    training.journal.phase("train", progress.step, training.total_steps, "steps")
-    return result

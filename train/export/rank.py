@@ -8,13 +8,12 @@ from conf.layout import RunFolder
 from conf.outcome import Cause, read_outcome, write_outcome
 from conf.record import read_plan
 from train import distributed
+from train.assembly import assemble
 from train.checkpoint import checkpoint
 from train.data.prepared import read_prepared
-from train.engine import Engine
-from train.export.export import ExportResult, export
+from train.export.export import ExportResult
+from train.export.trained import export_trained
 from train.metrics.journal import Journal
-from train.model.model import load_model
-from train.model.optimizer import make_optimizer
 from train.rank import layout_of
 
 
@@ -25,7 +24,7 @@ class ExportError(Exception):
 
 
 def main(folder: RunFolder, attempt: int, step: int | None) -> None:
-    """Export the checkpoint of `step`, or the newest that verifies; a collective of all ranks.
+    """Export the checkpoint of `step`, or that of the best model, or the newest that verifies; a collective.
 
     Raises:
         ExportError: there is no checkpoint, or the export's logits are not the engine's.
@@ -35,24 +34,23 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
     journal = Journal(folder, attempt, active=world.first)
     journal.phase("load")
     layout = layout_of(plan, world)
-    model = load_model(plan, layout, folder, read_prepared(folder).labels)
-    optimizer, _ = make_optimizer(model, plan.config.optim, plan.config.parallel, world.device, world.all_true)
-    engine = Engine(model, optimizer, layout.deepspeed, world.device)
-
-    def warn(text: str) -> None:
-        journal.event("warning", text=text)
-
-    found = checkpoint.newest_valid(folder, world, warn) if step is None else checkpoint.at_step(folder, world, step)
+    engine = assemble(plan, layout, folder, read_prepared(folder), world).engine
+    if step is None:
+        step = world.said_by_first(_best_step(folder))
+    found = (
+        checkpoint.newest_valid(folder, world, journal.warning)
+        if step is None
+        else checkpoint.at_step(folder, world, step)
+    )
     if found is None:
         raise ExportError(f"{folder.checkpoints} has no checkpoint")
     checkpoint.load(engine, found)
     journal.phase("export")
-    largest = int(plan.config.checkpoint.max_shard_size_gb * 1e9)
-    result = export(engine, world, folder, largest, plan.run_id, found.step)
+    result = export_trained(engine, world, plan, layout, folder, found.step)
     journal.event(
         "exported",
         step=found.step,
-        path=str(folder.export),
+        path=str(result.path) if result.path else None,
         verified=result.verified,
         max_abs_diff=result.max_abs_diff,
         seconds=round(result.seconds, 3),
@@ -66,8 +64,15 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
         raise ExportError(f"the export of step {found.step} is not verified: {result.reason}")
 
 
-def _note(folder: RunFolder, step: int, result: ExportResult) -> None:
-    """The run's outcome says of its last step whether the export is verified."""
+def _best_step(folder: RunFolder) -> int | None:
+    """The step of the best model where that is what the run hands back and its checkpoint is there."""
     outcome = read_outcome(folder.outcome)
-    if outcome is not None and outcome.step == step:
+    best = None if outcome is None else outcome.best_step
+    return best if best is not None and folder.checkpoint(best).is_dir() else None
+
+
+def _note(folder: RunFolder, step: int, result: ExportResult) -> None:
+    """The run's outcome says of the model it hands back whether the export is verified."""
+    outcome = read_outcome(folder.outcome)
+    if outcome is not None and step == (outcome.step if outcome.best_step is None else outcome.best_step):
         write_outcome(folder.outcome, replace(outcome, export_verified=result.verified))
