@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 NEEDED = ("torch", "transformers", "fastapi", "uvicorn", "msgspec")
 CONNECTIONS = 256
 LAST_WORDS_S = 5
+START_POLL_S = 0.05
 
 
 def main() -> NoReturn:
@@ -55,7 +57,15 @@ def _serve(settings: ServeSettings, listener: socket.socket, key: bytes | None) 
     from train.serve.guard import Guard
 
     desk = Desk(settings)
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        """Ends the work on requests first, so that the end has not to wait for it."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            desk.turns.close()
+            await super().shutdown(sockets)
+
+    server = Server(
         uvicorn.Config(
             Guard(make_app(desk), key, settings.max_request_bytes),
             http="h11",
@@ -82,6 +92,8 @@ def _serve(settings: ServeSettings, listener: socket.socket, key: bytes | None) 
 
 def _load(desk: Desk, address: str, has_key: bool, server: Any, failures: list[str]) -> None:
     """Load the model beside the server, which says meanwhile that it is loading."""
+    while not server.started:  # imports hold up the loop; it shall have begun to answer
+        time.sleep(START_POLL_S)
     try:
         import torch
 

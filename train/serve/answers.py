@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from train.serve.errors import ApiError, broken
-from train.serve.generation import Finish
 from train.serve.turns import Turn
+from train.serve.wish import Finish
 
 DONE = b"data: [DONE]\n\n"
 

@@ -1,10 +1,10 @@
-"""The HTTP side: which paths there are, and what each does with a request."""
+"""The HTTP side: which paths there are, and what each does with a request. torch is imported once a model is there."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,9 +15,7 @@ from conf.schema import TaskName
 from conf.serving import ServeSettings
 from train.serve import prompts
 from train.serve.answers import Answer, usage
-from train.serve.classification import classify
 from train.serve.errors import ApiError, broken, loading, wrong
-from train.serve.generation import Finish, Wish, generate, generate_texts
 from train.serve.requests import (
     ChatRequest,
     ClassifyRequest,
@@ -26,8 +24,11 @@ from train.serve.requests import (
     Sampled,
     SummarizeRequest,
 )
-from train.serve.served import Served
 from train.serve.turns import Turns
+from train.serve.wish import Finish, Wish
+
+if TYPE_CHECKING:
+    from train.serve.served import Served
 
 COMPLETION_TOKENS = 16
 """OpenAI's default of `max_tokens` for plain completions."""
@@ -77,6 +78,8 @@ class Desk:
 
     async def generate(self, served: Served, request: Generated, prompt: list[int], chat: bool) -> Response:
         """Answer a prompt, whole or as a stream."""
+        from train.serve.generation import generate
+
         default = None if chat else COMPLETION_TOKENS
         tokens = prompts.room(served, self.settings, len(prompt), request.new_tokens, default)
         turn = self.turns.take(partial(generate, served, prompt, self.wish(request, tokens, stops=request.stops)))
@@ -143,6 +146,8 @@ def _add_texts(app: FastAPI, desk: Desk) -> None:
     @app.post("/v1/classify")
     async def judge(request: ClassifyRequest) -> dict[str, Any]:
         served = desk.ready(TaskName.seq_cls, request.model)
+        from train.serve.classification import classify
+
         pairs = request.pairs
         desk.require_few(len(pairs))
         limit = prompts.prompt_limit(served, settings)
@@ -159,6 +164,8 @@ def _add_texts(app: FastAPI, desk: Desk) -> None:
     @app.post("/v1/summarize")
     async def summarize(request: SummarizeRequest) -> dict[str, Any]:
         served = desk.ready(TaskName.seq2seq_lm, request.model)
+        from train.serve.generation import generate_texts
+
         desk.require_few(len(request.texts))
         limit = prompts.prompt_limit(served, settings)
         documents = [prompts.encode_text(served, text, limit, request.truncate) for text in request.texts]

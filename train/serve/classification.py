@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from conf.schema import ProblemType
-from train.serve.errors import late
+from train.serve.errors import ending, late
 from train.serve.served import Served
 
 Encoded = dict[str, list[int]]
@@ -39,10 +39,10 @@ def classify(
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]["input_ids"]))
     found: dict[int, Judgement] = {}
     for start in range(0, len(order), batch_size):
+        if over.is_set():
+            raise ending()
         if time.monotonic() > deadline:
             raise late(timeout_s)
-        if over.is_set():
-            break
         places = order[start : start + batch_size]
         inputs = {name: [texts[place][name] for place in places] for name in texts[0]}
         with torch.inference_mode():

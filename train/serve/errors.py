@@ -66,6 +66,11 @@ def late(timeout_s: float) -> ApiError:
     return ApiError(504, f"not done after {timeout_s:g} s", kind="server_error", code="timeout")
 
 
+def ending() -> ApiError:
+    """The server ends, and with it the work on the request."""
+    return ApiError(503, "the server ends", kind="server_error", code="ending")
+
+
 def broken() -> ApiError:
     """The server failed; what happened is in its log, not in the answer."""
     return ApiError(500, "the server failed; its log says why", kind="server_error", code="internal_error")

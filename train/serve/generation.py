@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,35 +12,13 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from train.serve.errors import late
+from train.serve.errors import ending, late
 from train.serve.served import Served
 from train.serve.turns import Emit
+from train.serve.wish import Finish, Wish
 
 TAIL_TOKENS = 6
 """Tokens of the prompt that are decoded with the answer: what begins a word depends on what is before it."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """How an answer shall be generated; None is the model's own way. `deadline` is a time of `time.monotonic`."""
-
-    new_tokens: int
-    deadline: float
-    timeout_s: float
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stops: tuple[str, ...] = ()
-    num_beams: int | None = None
-
-
-@dataclass(frozen=True)
-class Finish:
-    """How an answer ended: `stop` or `length`, and the tokens that were read and written."""
-
-    reason: str
-    prompt_tokens: int
-    completion_tokens: int
 
 
 def generate(served: Served, prompt: list[int], wish: Wish, emit: Emit, over: threading.Event) -> Finish:
@@ -69,8 +46,6 @@ def generate_texts(
     finishes: list[Finish] = []
     config = _generation(served, wish, beams=True)
     for start in range(0, len(prompts), batch_size):
-        if over.is_set():
-            break
         batch = prompts[start : start + batch_size]
         padded = served.decoder.pad({"input_ids": batch}, return_tensors="pt").to(served.device)
         output = _run(served, padded["input_ids"], padded["attention_mask"], config, wish, over)
@@ -93,8 +68,7 @@ def _run(
 ) -> Any:
     """`generate` of transformers, until it ends by itself, the answer is whole, nobody waits or time is up."""
     end = _End(wish.deadline, over, answer)
-    if time.monotonic() > wish.deadline:
-        raise late(wish.timeout_s)
+    end.check(wish)
     if config.do_sample:
         torch.seed() if wish.seed is None else torch.manual_seed(wish.seed)
     with torch.inference_mode():
@@ -105,8 +79,7 @@ def _run(
             streamer=answer,
             stopping_criteria=StoppingCriteriaList([end]),
         )
-    if end.late:
-        raise late(wish.timeout_s)
+    end.check(wish)
     return output
 
 
@@ -222,10 +195,20 @@ class _End(StoppingCriteria):  # type: ignore[misc]
         self._deadline = deadline
         self._over = over
         self._answer = answer
-        self.late = False
+
+    def check(self, wish: Wish) -> None:
+        """Raise where the answer is not to be had: the server or the client leaves, or it took too long.
+
+        Raises:
+            ApiError: in these cases.
+        """
+        if self._over.is_set():
+            raise ending()
+        if time.monotonic() > self._deadline and not (self._answer is not None and self._answer.stopped):
+            raise late(wish.timeout_s)
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """Whether each row is done."""
-        self.late = time.monotonic() > self._deadline
-        done = self.late or self._over.is_set() or (self._answer is not None and self._answer.stopped)
+        whole = self._answer is not None and self._answer.stopped
+        done = whole or self._over.is_set() or time.monotonic() > self._deadline
         return torch.full((input_ids.shape[0],), done, device=input_ids.device, dtype=torch.bool)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conf.serving import ServeSettings
 from train.serve.errors import ApiError, wrong
 from train.serve.requests import ChatRequest, CompletionRequest, Pair
-from train.serve.served import Served
+
+if TYPE_CHECKING:
+    from train.serve.served import Served
 
 TOO_LONG = "context_length_exceeded"
 

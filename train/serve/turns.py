@@ -16,7 +16,7 @@ Emit = Callable[[str], None]
 """Passes a piece of text on to whoever waits for it; called in the model's thread."""
 
 Work = Callable[[Emit, threading.Event], T]
-"""What is done in the model's thread; ends soon after the event is set."""
+"""What is done in the model's thread; ends with an error soon after the event is set."""
 
 
 class Turns:
@@ -24,7 +24,7 @@ class Turns:
 
     def __init__(self, waiting: int) -> None:
         self._waiting = waiting
-        self._held = 0
+        self._held: set[Turn[Any]] = set()
         self._pool = ThreadPoolExecutor(1, "model")
 
     def take(self, work: Work[T]) -> Turn[T]:
@@ -33,15 +33,17 @@ class Turns:
         Raises:
             ApiError: too many wait.
         """
-        if self._held > self._waiting:
+        if len(self._held) > self._waiting:
             raise busy(self._waiting)
-        self._held += 1
         turn = Turn[T](asyncio.get_running_loop())
-        turn.begin(self._pool, work, self._release)
+        self._held.add(turn)
+        turn.begin(self._pool, work, lambda: self._held.discard(turn))
         return turn
 
-    def _release(self) -> None:
-        self._held -= 1
+    def close(self) -> None:
+        """Let all work end at its next token; those who wait for it are told."""
+        for turn in self._held:
+            turn.over.set()
 
 
 class Turn(Generic[T]):
@@ -49,7 +51,7 @@ class Turn(Generic[T]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._over = threading.Event()
+        self.over = threading.Event()
         self._pieces: asyncio.Queue[str | None] = asyncio.Queue()
         self._future: Future[T]
 
@@ -60,7 +62,7 @@ class Turn(Generic[T]):
             self._tell(release)
             self._tell(lambda: self._pieces.put_nowait(None))
 
-        self._future = pool.submit(work, self._emit, self._over)
+        self._future = pool.submit(work, self._emit, self.over)
         self._future.add_done_callback(ended)
 
     def _emit(self, text: str) -> None:
@@ -87,5 +89,5 @@ class Turn(Generic[T]):
 
     def end(self) -> None:
         """Let the work end at its next token, or never begin."""
-        self._over.set()
+        self.over.set()
         self._future.cancel()
