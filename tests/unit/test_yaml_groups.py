@@ -12,16 +12,20 @@ from launcher.compose.compose import compose
 from launcher.compose.files_check import check_file
 from launcher.compose.keys import GROUPS
 from launcher.compose.layers import find_layers, package_folder
+from launcher.facts.data import gather_data
 from launcher.facts.facts import DataFile, Facts, ModelFacts
+from launcher.facts.gather import BUILTIN_DATA
+from launcher.facts.hub import Hub
 from launcher.plan.plan import make_plan
 from launcher.plan.shapes import count_parameters
 
 OPTIONS = {
     "model": "gemma3-1b hf llama3.1-8b llama3.2-1b llama3.2-3b llama3.3-70b mistral-7b qwen2.5-0.5b qwen2.5-1.5b "
-    "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny",
-    "data": "default demo",
+    "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny tiny-bert tiny-t5",
+    "data": "default demo demo_alpaca demo_chat demo_labels demo_mix demo_numbers demo_several_labels demo_sharegpt "
+    "demo_summaries demo_text",
     "task": "causal_lm seq2seq_lm seq_cls",
-    "method": "full",
+    "method": "dora freeze full ia3 lora lora_8bit p_tuning peft prefix_tuning prompt_tuning qlora rslora",
     "parallel": "zero0 zero1 zero2 zero2_offload zero3 zero3_hpz zero3_offload",
     "optim": "adamw",
     "schedule": "constant cosine linear wsd",
@@ -29,8 +33,19 @@ OPTIONS = {
     "checkpoint": "default",
     "tracking": "none wandb",
     "cluster": "devcluster local slurm",
-    "experiment": "demo gsm8k",
+    "experiment": "best_model chat classify classify_causal classify_multi_label demo domain dora freeze_layers gsm8k "
+    "instruction lora lora_8bit mix prompt_tuning qlora regression rslora stream summarize",
 }
+
+NEEDED = {
+    "method=peft": ["method.peft.peft_type=LOHA"],
+    "model=tiny-bert": ["task=seq_cls"],
+    "model=tiny-t5": ["task=seq2seq_lm"],
+    "task=seq2seq_lm": ["model=tiny-t5"],
+}
+"""What an option does not go without."""
+
+COLUMNS = ("prompt", "response", "question", "answer", "text", "label")
 
 FILES = sorted(package_folder().glob("*/*.yaml"))
 
@@ -40,30 +55,29 @@ def test_every_option_is_known_here() -> None:
     assert [f"{path.parent.name}={path.stem}" for path in FILES] == [
         f"{group}={option}" for group in sorted(OPTIONS) for option in sorted(OPTIONS[group].split())
     ]
-    assert len(FILES) == 42
+    assert len(FILES) == 82
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_a_shipped_option_keeps_to_the_schema_composes_and_plans(path: Path) -> None:
     report = check_file(path, path.parent.name, find_layers()[0])
     assert report.problems == []
-    config = compose([f"{path.parent.name}={path.stem}"])
+    config = compose([f"{path.parent.name}={path.stem}", *NEEDED.get(f"{path.parent.name}={path.stem}", ())])
     given = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, **config.model.shape}
-    rows = DataFile(
-        "data.train_file", "a.jsonl", "/a.jsonl", 9, 9, columns=("prompt", "response", "question", "answer")
-    )
+    rows = DataFile("data.train_file", "a.jsonl", "/a.jsonl", 9, 9, columns=COLUMNS)
+    if not config.data.train_files and config.data.train_file is None:
+        config.data.train_file = "a.jsonl"
+    if not config.model.model_name_or_path and config.model.init is ModelInit.pretrained:
+        config.model.model_name_or_path = "/m"
+    bundled = gather_data(config.data, path.parent, BUILTIN_DATA, Hub("", {}, fetch=False))
     facts = Facts(
         cwd="/here",
         run_root="/here/runs",
         python="/usr/bin/python3",
         cpu_count=2,
         model=ModelFacts(folder="/m", config=given, weights_bytes=1, tokenizer_folder="/m"),
-        data_files={"data.train_file": rows},
+        data_files={key: rows if file.error else file for key, file in bundled.items()},
     )
-    if config.data.train_file is None:
-        config.data.train_file = "a.jsonl"
-    if not config.model.model_name_or_path and config.model.init is ModelInit.pretrained:
-        config.model.model_name_or_path = "/m"
     assert check(config, facts) == []
     assert make_plan(config, facts).layout.deepspeed["zero_optimization"]["stage"] == config.parallel.zero_stage
 
