@@ -6,14 +6,14 @@ the model.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ import torch
 from conf.record import Batch
 from conf.schema import Packing, RunConfig, TaskName
 from train.data import order, packing
+from train.data.ahead import ahead
 from train.data.documents import Document, Documents, LongArray
-from train.data.tensors import IGNORED, MicroBatch
+from train.data.tensors import IGNORED, MicroBatch, pinned, to_device
 
 __all__ = ["IGNORED", "Loader", "MicroBatch", "Step"]
 
@@ -31,8 +32,6 @@ READ_AHEAD = 2
 
 EVALUATION_WINDOW = 1024
 """Documents laid out together in evaluation."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,26 @@ class Step:
     tokens: int
     documents: int
     useful_share: float
+    place: Mapping[str, Any] | None = None
+    """Where the step after this one goes on, for checkpoints; None where that follows from the number alone."""
+
+
+class TrainingBatches(Protocol):
+    """What the loop trains on: `Loader`, or `stream_batches.StreamLoader` where the data has no end."""
+
+    def total_steps(self, epochs: float, max_steps: int | None) -> int: ...
+
+    def steps(self, first_step: int, last_step: int) -> Iterator[Step]: ...
+
+    def longest(self) -> MicroBatch: ...
+
+    def ends_epoch(self, step: Step) -> bool:
+        """Whether an epoch ended in this step."""
+        ...
+
+    def go_on(self, place: Mapping[str, Any] | None) -> None:
+        """Begin after the step that gave this `place`."""
+        ...
 
 
 class Loader:
@@ -93,6 +112,14 @@ class Loader:
         """Optimizer steps of a run: `max_steps` where given, else enough for `epochs` passes."""
         return order.total_steps(self.units, self.units_per_step, epochs, max_steps)
 
+    def ends_epoch(self, step: Step) -> bool:
+        """Whether an epoch ended in this step."""
+        before = step.epoch - self.units_per_step / self.units
+        return math.floor(step.epoch + 1e-9) > math.floor(before + 1e-9)
+
+    def go_on(self, place: Mapping[str, Any] | None) -> None:
+        """Nothing to do: the number of a step says which documents it has."""
+
     @property
     def steps_per_epoch(self) -> int:
         """Steps until every document was seen once."""
@@ -100,7 +127,10 @@ class Loader:
 
     def steps(self, first_step: int, last_step: int) -> Iterator[Step]:
         """Steps `first_step` to `last_step`, both included and counted from 1, made ahead in a thread."""
-        return self._ahead(self.step, iter(range(first_step, last_step + 1)))
+        numbers = range(first_step, last_step + 1)
+        with contextlib.closing(ahead(self.step, numbers, READ_AHEAD, self._device)) as steps:
+            for step in steps:
+                yield replace(step, micro_batches=[to_device(batch, self._device) for batch in step.micro_batches])
 
     def step(self, number: int) -> Step:
         """One step, with its tensors in host memory."""
@@ -119,10 +149,11 @@ class Loader:
     def longest(self) -> MicroBatch:
         """A micro batch at least as large as any the run will meet, the same on all ranks, for the rehearsal."""
         if self._paired:
-            return self._to_device(self._tensors(longest_pairs(self.documents, self._batch.micro_batch_size)))
+            pairs = longest_pairs(self.documents, self._batch.micro_batch_size)
+            return to_device(self._tensors(pairs), self._device)
         longest_first = np.argsort(-self.documents.lengths.astype(np.int64), kind="stable")
         if not self._packed:
-            return self._to_device(self._micro_batch(longest_first[: self._batch.micro_batch_size]))
+            return to_device(self._micro_batch(longest_first[: self._batch.micro_batch_size]), self._device)
         lengths = self.documents.lengths[longest_first].astype(np.int64)
         capacity = self._batch.micro_batch_size * self._max_length
         if not self._dense:
@@ -135,14 +166,17 @@ class Loader:
         if excess > 0:
             last = documents.pop()
             documents.append(Document(last.ids[:-excess], last.target_mask[:-excess]))
-        return self._to_device(self._tensors(documents))
+        return to_device(self._tensors(documents), self._device)
 
     def evaluation(self, micro: int) -> Iterator[MicroBatch]:
         """This rank's micro batches of the whole split, `micro` documents (packed: rows of `max_length`) each.
 
         Each document comes once over all ranks; each rank gets the same number of micro batches.
         """
-        return self._ahead(self._micro_batch, self._evaluation_rows(micro))
+        rows = self._evaluation_rows(micro)
+        with contextlib.closing(ahead(self._micro_batch, rows, READ_AHEAD, self._device)) as batches:
+            for batch in batches:
+                yield to_device(batch, self._device)
 
     def _evaluation_rows(self, micro: int) -> Iterator[LongArray]:
         window = max(EVALUATION_WINDOW, self._world * micro)
@@ -201,40 +235,7 @@ class Loader:
         return self._tensors([self.documents[index] for index in chosen], tuple(chosen.tolist()))
 
     def _tensors(self, documents: list[Document], places: tuple[int, ...] = ()) -> MicroBatch:
-        batch = {**self._collate(documents), "documents": places}
-        if self._device.type != "cuda":
-            return batch
-        return {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}
-
-    def _to_device(self, batch: MicroBatch) -> MicroBatch:
-        return {
-            name: value.to(self._device, non_blocking=True) if torch.is_tensor(value) else value
-            for name, value in batch.items()
-        }
-
-    def _ahead(self, make: Callable[[Any], Result], items: Iterator[Any]) -> Iterator[Result]:
-        """`make` over `items`, `READ_AHEAD` of them ahead in a thread; tensors moved to the device on the way out."""
-        pending: deque[Future[Result]] = deque()
-        # A thread begins on GPU 0: pinning memory there would give every rank a context on it.
-        on_device = (torch.cuda.set_device, (self._device,)) if self._device.type == "cuda" else (None, ())
-        pool = ThreadPoolExecutor(1, "batches", *on_device)
-        try:
-            for item in items:
-                pending.append(pool.submit(make, item))
-                if len(pending) > READ_AHEAD:
-                    yield self._moved(pending.popleft().result())
-            while pending:
-                yield self._moved(pending.popleft().result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _moved(self, result: Result) -> Result:
-        if self._device.type != "cuda":
-            return result
-        if isinstance(result, Step):
-            result.micro_batches[:] = [self._to_device(batch) for batch in result.micro_batches]
-            return result
-        return self._to_device(result)  # type: ignore[arg-type,return-value]  # evaluation makes micro batches
+        return pinned({**self._collate(documents), "documents": places}, self._device)
 
 
 def longest_pairs(documents: Documents, count: int) -> list[Document]:

@@ -5,6 +5,7 @@ A block is decoded by whoever works on it, so that workers can decode at the sam
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,22 +60,31 @@ class Block:
 def decode(block: Block) -> tuple[list[Row], list[BadRow]]:
     """The good and the broken rows of a block, each in the order of the file. Blank lines are no rows."""
     rows, bad = list(block.rows), list(block.bad)
+    for number, offset, line in lines_of(block):
+        found = decode_line(block.file, number, offset, line)
+        if isinstance(found, Row):
+            rows.append(found)
+        else:
+            bad.append(found)
+    return rows, bad
+
+
+def lines_of(block: Block) -> Iterator[tuple[int, int, bytes]]:
+    """Number, byte offset and content of each line in the raw part of a block that is not blank."""
     offset = block.offset
     for number, line in enumerate(block.raw.split(b"\n") if block.raw else [], block.first_line):
         if line.strip():
-            try:
-                columns = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                bad.append(BadRow(block.file, number, encoding_fault(line, offset) or f"not JSON: {error}"))
-            else:
-                if isinstance(columns, dict):
-                    rows.append(Row(number, columns))
-                else:
-                    bad.append(
-                        BadRow(block.file, number, f"{kind_of(columns)} where an object with columns is expected")
-                    )
+            yield number, offset, line
         offset += len(line) + 1
-    return rows, bad
+
+
+def decode_line(file: str, number: int, offset: int, line: bytes) -> Row | BadRow:
+    """The row in a line of JSON lines that begins at byte `offset`."""
+    try:
+        columns = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return BadRow(file, number, encoding_fault(line, offset) or f"not JSON: {error}")
+    return Row(number, columns) if isinstance(columns, dict) else no_object(file, number, columns)
 
 
 def no_object(file: str, line: int, value: Any) -> BadRow:

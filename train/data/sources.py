@@ -24,8 +24,12 @@ BLOCK_ROWS = 2000
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
-def blocks(path: Path) -> Iterator[Block]:
+def blocks(path: Path, line: int = 1, offset: int = 0) -> Iterator[Block]:
     """The blocks of a file; `done` is the number of its bytes read so far.
+
+    Args:
+        line, offset: go on from this row, which begins at this byte of the content. JSON lines begin there, Parquet
+            with the row group, other files from their beginning, so that earlier rows can come.
 
     Raises:
         DataError: the file is missing, of an unknown kind, or broken as a whole.
@@ -33,11 +37,11 @@ def blocks(path: Path) -> Iterator[Block]:
     suffix = data_suffix(path)
     try:
         if suffix == ".parquet":
-            yield from _parquet(path)
+            yield from _parquet(path, line - 1)
         elif suffix == ".csv":
             yield from _csv(path)
         else:
-            yield from _json(path)
+            yield from _json(path, line, offset)
     except (OSError, EOFError) as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -76,16 +80,17 @@ def _open(path: Path) -> tuple[BinaryIO, BinaryIO]:
     return raw, raw
 
 
-def _json(path: Path) -> Iterator[Block]:
+def _json(path: Path, line: int, offset: int) -> Iterator[Block]:
     stream, raw = _open(path)
     with raw, stream:
-        start = stream.read(BLOCK_BYTES)
-        skipped = 3 if start.startswith(b"\xef\xbb\xbf") else 0
-        start = start[skipped:]
-        if start.lstrip()[:1] == b"[":
-            yield _array(path, start + stream.read(), raw.tell())
-            return
-        line, offset, rest = 1, skipped, start
+        stream.seek(offset)  # of gzip by reading up to there
+        rest = stream.read(BLOCK_BYTES)
+        if offset == 0:
+            offset = 3 if rest.startswith(b"\xef\xbb\xbf") else 0
+            rest, line = rest[offset:], 1
+            if rest.lstrip()[:1] == b"[":
+                yield _array(path, rest + stream.read(), raw.tell())
+                return
         while True:
             end = rest.rfind(b"\n") + 1
             more = stream.read(BLOCK_BYTES)
@@ -154,14 +159,17 @@ def _csv_rows(reader: Any, header: list[str], faults: dict[int, str], file: str)
             yield BadRow(file, line, f"{len(fields)} fields, the header has {len(header)}")
 
 
-def _parquet(path: Path) -> Iterator[Block]:
+def _parquet(path: Path, skipped: int = 0) -> Iterator[Block]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            total, first = max(1, file.metadata.num_rows), 1
-            for batch in file.iter_batches(BLOCK_ROWS):
+            total, first, group = max(1, file.metadata.num_rows), 1, 0
+            while group < file.num_row_groups and first + file.metadata.row_group(group).num_rows <= skipped + 1:
+                first += file.metadata.row_group(group).num_rows
+                group += 1
+            for batch in file.iter_batches(BLOCK_ROWS, row_groups=range(group, file.num_row_groups)):
                 rows = [Row(number, columns) for number, columns in enumerate(batch.to_pylist(), first)]
                 first += len(rows)
                 yield Block(str(path), path.stat().st_size * (first - 1) // total, rows=rows)
@@ -169,8 +177,8 @@ def _parquet(path: Path) -> Iterator[Block]:
         raise DataError(f"{path}: {error}") from error
 
 
-def hub_blocks(name: str, data: Iterable[dict[str, Any]]) -> Iterator[Block]:
-    """The blocks of a loaded hub data set; `done` counts its rows."""
-    numbered = (Row(number, columns) for number, columns in enumerate(data, 1))
+def hub_blocks(name: str, data: Iterable[dict[str, Any]], line: int = 1) -> Iterator[Block]:
+    """The blocks of a loaded hub data set, whose first row has the number `line`; `done` counts its rows."""
+    numbered = (Row(number, columns) for number, columns in enumerate(data, line))
     while rows := list(itertools.islice(numbered, BLOCK_ROWS)):
         yield Block(name, rows[-1].line, rows=rows)

@@ -85,3 +85,20 @@ def padded_batch(documents: list[Document], pad_id: int) -> MicroBatch:
         "labels": torch.from_numpy(labels),
         "attention_mask": torch.from_numpy(mask),
     }
+
+
+def pinned(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
+    """The same in memory from which a GPU copies without waiting; elsewhere as it is."""
+    if device.type != "cuda":
+        return micro_batch
+    return {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in micro_batch.items()}
+
+
+def to_device(micro_batch: MicroBatch, device: torch.device) -> MicroBatch:
+    """The same on the device."""
+    if device.type != "cuda":
+        return micro_batch
+    return {
+        name: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
+        for name, value in micro_batch.items()
+    }
