@@ -13,6 +13,8 @@ from typing import Any
 from conf.schema import DataConfig, Deduplicate, TaskName
 from train.data.block import BadRow, Block, DataError
 from train.data.documents import Writer
+from train.data.labelled import LabelEncoder
+from train.data.labels import Labelling
 from train.data.pairs import PairEncoder
 from train.data.prepared import Part
 from train.data.splits import Source
@@ -39,18 +41,18 @@ def encode_source(
     report: Callable[[str, int, int], None],
     task: TaskName = TaskName.causal_lm,
     training: bool = False,
+    labelling: Labelling | None = None,
 ) -> Part:
     """Write the documents of a source into an empty folder; what became of its rows.
 
     Args:
         training: keep what training data is split and cleaned by (`data.split_column`, `data.clean`).
+        labelling: how labels are read, of data that has them.
 
     Raises:
         DataError: a row breaks a rule that bears no exception, or more rows are broken than `data.max_bad_rows`.
     """
-    near = training and data.clean.deduplicate is Deduplicate.near
-    shape, group_column = source.shape(data), data.split_column if training else None
-    encoder = ENCODERS.get(task, Encoder)(tokenizer, shape, data, group_column, near)
+    encoder = make_encoder(source, tokenizer, data, task, training, labelling)
     counts: Counter[str] = Counter()
     longest, bad, drops_empty = 0, list[BadRow](), training and data.clean.drop_empty
     with Writer(folder, vocabulary) as writer:
@@ -64,7 +66,7 @@ def encode_source(
                 counts[name] += getattr(part, name)
             counts["documents"] += len(part.lengths)
             counts["tokens"] += len(part.ids)
-            counts["targets"] += int(part.mask.sum())
+            counts["targets"] += int(part.mask.sum()) if labelling is None else len(part.lengths)
             longest = max(longest, *part.lengths.tolist(), 0)
             report(f"tokenising {source.name}", part.done, source.size)
     return Part(
@@ -82,6 +84,22 @@ def encode_source(
         without_targets=counts["without_targets"],
         bad=bad[:KEPT_BAD_ROWS],
     )
+
+
+def make_encoder(
+    source: Source, tokenizer: Any, data: DataConfig, task: TaskName, training: bool, labelling: Labelling | None
+) -> Encoder:
+    """What turns the blocks of a source into documents of a task.
+
+    Raises:
+        DataError: the columns do not fit the task.
+    """
+    near = training and data.clean.deduplicate is Deduplicate.near
+    shape, group_column = source.shape(data), data.split_column if training else None
+    if labelling is not None:
+        codes = source.codes(data)
+        return LabelEncoder(tokenizer, shape, data, group_column, near, labelling=labelling, codes=codes)
+    return ENCODERS.get(task, Encoder)(tokenizer, shape, data, group_column, near)
 
 
 def bad_rows_in_words(bad: list[BadRow], budget: int, count: int | None = None) -> str:

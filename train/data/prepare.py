@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 
+from conf.data_report import DataReport, write_data_report
+from conf.formats import format_for
 from conf.layout import RunFolder
 from conf.record import Plan
 from conf.schema import Deduplicate, ModelInit, Packing, RunConfig, TaskName
@@ -27,9 +29,13 @@ from train.data.block import BadRow, DataError
 from train.data.cache import content_key, link_or_copy, made_beside, made_once, make_root
 from train.data.documents import FORMAT_VERSION, Documents
 from train.data.encode import bad_rows_in_words, encode_source
+from train.data.label_survey import labelling_of
+from train.data.labels import Labelling
 from train.data.make_model import make_model
 from train.data.packing_check import check_packing
+from train.data.picture import write_picture
 from train.data.prepared import Part, Prepared, Split, read_prepared, write_prepared
+from train.data.report import report_lines, report_on
 from train.data.selection import select
 from train.data.splits import Source, sources
 
@@ -60,6 +66,15 @@ def prepare(plan: Plan, folder: RunFolder, report: Report) -> Prepared:
     return prepared
 
 
+def prepare_documents(plan: Plan, folder: RunFolder, report: Report) -> DataReport:
+    """Prepare the documents of a run alone, without its model; the report on them, which lies in the folder too.
+
+    Raises:
+        DataError: the data or the tokenizer cannot be used; the message says where and why.
+    """
+    return _Preparation(plan, folder, report).documents()[1]
+
+
 @dataclass
 class _Preparation:
     plan: Plan
@@ -67,14 +82,36 @@ class _Preparation:
     report: Report
 
     def __post_init__(self) -> None:
-        self.config: RunConfig = self.plan.config
-        data = self.config.data
+        config = self.plan.config
+        data = replace(config.data, format=format_for(config.task.name, config.data.format))
+        self.config: RunConfig = replace(config, data=data)
         self.cache = Path(data.cache_dir) if data.cache_dir else self.folder.path.parent / ".cache"
         self.template = data.chat_template
         self.made: list[str] = []
 
     def run(self) -> Prepared:
         started = time.monotonic()
+        splits, report, notes = self.documents()
+        special = self._special
+        self._write_model()
+        if self.plan.packing != Packing.none.value:
+            random = self.config.model.init is ModelInit.random
+            check_packing(self.config.model, self.folder.model if random else None, self.cache)
+        return Prepared(
+            splits=splits,
+            digest=content_key([[name, *split.identity] for name, split in splits.items()]),
+            vocabulary=special["vocabulary"],
+            pad_id=special["pad_id"],
+            end_id=special["end_id"],
+            seconds=round(time.monotonic() - started, 3),
+            reused=not self.made,
+            notes=notes,
+            warnings=report.findings,
+            labels=self._labelling.labels if self._labelling else None,
+        )
+
+    def documents(self) -> tuple[dict[str, Split], DataReport, list[str]]:
+        """The splits, the report on them, which is written into the run folder, and notes."""
         make_root(self.cache, self.config.access)
         parts = {name: [self._part(name, source) for source in found] for name, found in self._sources.items()}
         self._check_bad_rows(parts)
@@ -86,29 +123,27 @@ class _Preparation:
         splits = selection.splits
         for name, split in splits.items():
             self._check_some(name, split, [])
-        special = self._special
-        self._write_model()
-        if self.plan.packing != Packing.none.value:
-            random = self.config.model.init is ModelInit.random
-            check_packing(self.config.model, self.folder.model if random else None, self.cache)
-        notes = [*special["notes"], *(f"{name}: {split.in_words()}" for name, split in splits.items())]
-        notes += [f"broken and left out: {row}" for row in self._bad_rows(parts)]
-        for note in notes:
+        report = report_on(parts, selection, self.config.data, self._labelling.labels if self._labelling else None)
+        write_data_report(self.folder.data_report, report)
+        write_picture(self.folder.figure("lengths"), report)
+        # What was lost in a source that serves several splits is said once.
+        said = [f"{name}: {split.in_words(losses=name in parts)}" for name, split in splits.items()]
+        notes = [*self._special["notes"], *said]
+        notes += [*report_lines(report), *(f"broken and left out: {row}" for row in self._bad_rows(parts))]
+        for note in [*notes, *(f"look at this: {finding}" for finding in report.findings)]:
             self.report(note, 0, 0)
-        return Prepared(
-            splits=splits,
-            digest=content_key([[name, *split.identity] for name, split in splits.items()]),
-            vocabulary=special["vocabulary"],
-            pad_id=special["pad_id"],
-            end_id=special["end_id"],
-            seconds=round(time.monotonic() - started, 3),
-            reused=not self.made,
-            notes=notes,
-        )
+        return splits, report, notes
 
     @cached_property
     def _sources(self) -> dict[str, list[Source]]:
         return sources(self.config.data)
+
+    @cached_property
+    def _labelling(self) -> Labelling | None:
+        """How labels are read, of data that has them."""
+        if self.config.task.name is not TaskName.seq_cls:
+            return None
+        return labelling_of(self._sources["train"], self.config, self.cache)
 
     @cached_property
     def _row_options(self) -> dict[str, Any]:
@@ -127,7 +162,10 @@ class _Preparation:
         digests = [source.digest for source in self._sources["train"]]
         content = json.dumps([digests, self._row_options], sort_keys=True)
         identity = tokenizers.tokenizer_identity(self.config.model, content)
-        target = self.cache / "tokenizers" / content_key(identity, self.template)
+        task = (
+            [TaskName.seq_cls.value] if self._labelling else []
+        )  # encoders end no text, and have other special tokens
+        target = self.cache / "tokenizers" / content_key(identity, self.template, *task)
         if not made_once(target, self._make_tokenizer):
             self.made.append("tokenizer")
         return target
@@ -151,9 +189,11 @@ class _Preparation:
             self.report("training a tokenizer", 0, 0)
             texts = itertools.chain.from_iterable(source.texts(data) for source in self._sources["train"])
             tokenizer = tokenizers.train_tokenizer(texts, model.tokenizer_vocab_size)
+            if self._labelling is not None:
+                tokenizers.fit_to_classifier(tokenizer, model)
         else:
             tokenizer = tokenizers.load_tokenizer(model)
-        notes = tokenizers.complete_tokenizer(tokenizer, self.template)
+        notes = tokenizers.complete_tokenizer(tokenizer, self.template, self._labelling is None)
         tokenizer.save_pretrained(folder)
         special = {
             "vocabulary": len(tokenizer),
@@ -174,6 +214,8 @@ class _Preparation:
         }
         if self.config.task.name is TaskName.seq2seq_lm:
             options |= {"task": TaskName.seq2seq_lm.value, "max_target_length": data.max_target_length}
+        if self._labelling is not None:
+            options["labelling"] = msgspec.to_builtins(self._labelling)
         if name == "train":
             near = data.clean.deduplicate is Deduplicate.near
             options |= ({"group": data.split_column} if data.split_column else {}) | ({"near": 1} if near else {})
@@ -185,7 +227,9 @@ class _Preparation:
             with made_beside(target) as folder:
                 vocabulary, task = self._special["vocabulary"], self.config.task.name
                 training = name == "train"
-                made = encode_source(source, self._tokenizer, data, vocabulary, folder, self.report, task, training)
+                made = encode_source(
+                    source, self._tokenizer, data, vocabulary, folder, self.report, task, training, self._labelling
+                )
                 (folder / RECORD).write_bytes(msgspec.json.encode(made))
         part = msgspec.json.decode((target / RECORD).read_bytes(), type=Part)
         # The same content may lie under another name by now.

@@ -112,8 +112,8 @@ class Split:
         """Broken rows of all parts."""
         return sum(part.bad_rows for part in self.parts)
 
-    def in_words(self) -> str:
-        """What became of the rows."""
+    def in_words(self, losses: bool = True) -> str:
+        """How much there is, and what became of the other rows of the sources."""
         lost = {
             "broken": self.bad_rows,
             "without text or answer": sum(part.empty for part in self.parts),
@@ -124,7 +124,7 @@ class Split:
         words = ", ".join(f"{count} {what}" for what, count in lost.items() if count)
         rows = sum(part.rows for part in self.parts)
         counts = f"{self.documents} documents of {rows} rows, {self.tokens} tokens, {self.targets} targets"
-        return f"{counts}; {words}" if words else counts
+        return f"{counts}; {words}" if words and losses else counts
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Prepared:
     digest: str
     vocabulary: int
     pad_id: int
-    end_id: int
+    end_id: int | None
     seconds: float
     reused: bool
     notes: list[str] = field(default_factory=list)

@@ -52,6 +52,13 @@ class Source:
             with contextlib.suppress(RowError):
                 yield plain_text(row.columns, shape, data)
 
+    def codes(self, data: DataConfig) -> list[str]:
+        """Names that the numbers in the label's column stand for, where the data has them: a hub data set's."""
+        if self.hub is None:
+            return []
+        feature = self.hub.features[self.shape(data).columns["label"]]
+        return list(getattr(getattr(feature, "feature", feature), "names", None) or [])
+
     def shape(self, data: DataConfig) -> Shape:
         """Format and columns, by the first row that can be decoded.
 

@@ -52,6 +52,10 @@ class Encoder:
     def __post_init__(self) -> None:
         self._end = int(self.tokenizer.eos_token_id)
         self._backend: Any = getattr(self.tokenizer, "_tokenizer", None)
+        if self._backend is not None:
+            # Some models' files bring a length and padding of their own along.
+            self._backend.no_truncation()
+            self._backend.no_padding()
         self._templated = bool(self.tokenizer.chat_template) and self.shape.format is not DataFormat.text
         self._begin = [] if self._templated else self._what_comes_before()
         self._spaced = self._backend is not None and self._puts_space_before()
@@ -161,8 +165,7 @@ class Encoder:
                     continue
                 truncated += 1
                 tokens, targets = self._cut(tokens, targets)
-            targets[0] = False
-            if not any(targets):
+            if not self._has_target(targets):
                 without += 1
                 continue
             ids += tokens
@@ -188,6 +191,11 @@ class Encoder:
     def _cut(self, tokens: list[int], targets: list[bool]) -> tuple[list[int], list[bool]]:
         """A document within its limit."""
         return tokens[: self.data.max_length], targets[: self.data.max_length]
+
+    def _has_target(self, targets: list[bool]) -> bool:
+        """Whether there is something to learn; the first token, before which nothing comes, is no target."""
+        targets[0] = False
+        return any(targets)
 
     def _what_comes_before(self) -> list[int]:
         """Tokens that the tokenizer puts before a text by itself."""

@@ -97,18 +97,23 @@ def load_tokenizer(model: ModelConfig) -> Any:
         raise DataError(f"no tokenizer at {source!r} (model.tokenizer_name_or_path): {error}") from error
 
 
-def complete_tokenizer(tokenizer: Any, chat_template: str | None) -> list[str]:
+def complete_tokenizer(tokenizer: Any, chat_template: str | None, ends: bool = True) -> list[str]:
     """Give a tokenizer the chat template of the configuration and a pad token; what was done, in words.
 
+    Args:
+        ends: documents end with an end token.
+
     Raises:
-        DataError: it has no end token.
+        DataError: it has no end token where that is needed, or nothing to pad with.
     """
     notes = []
-    if tokenizer.eos_token_id is None:
+    if ends and tokenizer.eos_token_id is None:
         raise DataError("the tokenizer has no end token (eos_token): a model could not learn where to stop")
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise DataError("the tokenizer has neither a pad token nor an end token (pad_token, eos_token)")
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"the tokenizer has no pad token: {tokenizer.eos_token!r} is used; padding is never a target")
     return notes
@@ -143,6 +148,27 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
+
+
+def fit_to_classifier(tokenizer: Any, model: ModelConfig) -> None:
+    """Make a trained tokenizer join texts as a random encoder reads them: begin, text, end, and a second text with an
+    end of its own. Models that are no encoders only get the begin token before each text.
+    """
+    from tokenizers import processors
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    from train.data.make_model import model_config
+
+    config = model_config(model, tokenizer)
+    if config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return
+    tokenizer.cls_token, tokenizer.sep_token = BEGIN, END
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (BEGIN, END)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN}:0 $A:0 {END}:0", pair=f"{BEGIN}:0 $A:0 {END}:0 $B:1 {END}:1", special_tokens=ids
+    )
+    if getattr(config, "type_vocab_size", 0) > 1:
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
 
 
 def _head(texts: Iterable[str]) -> Iterable[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,17 +17,27 @@ from torch import nn
 from conf.layout import RunFolder
 from conf.record import Device, Layout, Plan
 from conf.schema import ModelInit, Precision, Quantization, TaskName
-from train.data.prepared import Labels
+from train.data.prepared import Prepared
 from train.methods.quantization import quantization_config, whole_modules
-from train.model import attention
+from train.model import attention, head
 
 DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32, Precision.fp16: torch.float16}
 
 
-def load_model(plan: Plan, layout: Layout, folder: RunFolder, labels: Labels | None = None) -> nn.Module:
+def load_model(
+    plan: Plan,
+    layout: Layout,
+    folder: RunFolder,
+    prepared: Prepared | None = None,
+    report: Callable[[str], None] = lambda text: None,
+) -> nn.Module:
     """The model of a run, of the class its task needs, ready for `Engine`.
 
     Under ZeRO-3 a collective that leaves each rank a shard.
+
+    Args:
+        prepared: the run's data, whose labels a classifier gets a head for.
+        report: hears which weights are new.
 
     Raises:
         OSError: there is no model at the place the plan names.
@@ -46,12 +57,21 @@ def load_model(plan: Plan, layout: Layout, folder: RunFolder, labels: Labels | N
         whole = whole_modules(model_class, source, arguments, plan.config.method)
         dtype = DTYPES[plan.config.train.precision]
         arguments["quantization_config"] = quantization_config(plan.config.method, dtype, sharded, whole)
-    model: Any = model_class.from_pretrained(source, **arguments)
+    labels = prepared.labels if prepared else None
+    arguments |= head.arguments(labels)
+    model, found = model_class.from_pretrained(source, output_loading_info=True, **arguments)
     del keeps_sharding
+    if prepared is not None and labels is not None:
+        # A causal model's head looks at the last token that is no padding.
+        model.config.get_text_config().pad_token_id = model.config.pad_token_id = prepared.pad_id
+        new = head.new_names(found)
+        head.draw(model, new, plan.config.train.seed)
+        if new:
+            report(head.in_words(new, labels))
     model.config.use_cache = False
     if plan.config.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model  # type: ignore[no-any-return]
+    return cast(nn.Module, model)
 
 
 AUTO_CLASSES = {
@@ -67,6 +87,13 @@ def auto_class(name: TaskName) -> Any:
     import transformers
 
     return getattr(transformers, AUTO_CLASSES[name])
+
+
+def task_of(model: Any) -> TaskName:
+    """The task whose class of transformers a model has."""
+    if type(model).__name__.endswith("ForSequenceClassification"):
+        return TaskName.seq_cls
+    return TaskName.seq2seq_lm if model.config.is_encoder_decoder else TaskName.causal_lm
 
 
 def _source(plan: Plan, folder: RunFolder) -> tuple[str, dict[str, Any]]:

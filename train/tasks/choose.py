@@ -12,12 +12,16 @@ from train.generation.generation import Generation
 from train.model.model import accepts_logits_to_keep
 from train.tasks.causal_lm import CausalLanguageModelling
 from train.tasks.seq2seq_lm import SequenceToSequence, shift_of
+from train.tasks.seq_cls import SequenceClassification, class_weights, takes_token_types
 from train.tasks.task import Task
 
 
 def make_task(plan: Plan, prepared: Prepared, model: Any, tokenizer: Path) -> Task:
     """The task of a plan on its loaded model (before it is sharded); `tokenizer` is the run's folder with it."""
     task, pad_id = plan.config.task, prepared.pad_id
+    if prepared.labels is not None:
+        weights = class_weights(task, prepared.labels, prepared.splits["train"].open())
+        return SequenceClassification(pad_id, prepared.labels, weights, takes_token_types(model))
     generation = make_generation(plan, model, tokenizer)
     if task.name is TaskName.seq2seq_lm:
         return SequenceToSequence(pad_id, shift_of(model, pad_id), generation, task.metrics)
