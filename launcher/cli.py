@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 GROUPS = {
-    "start": ("run", "plan", "submit"),
+    "start": ("run", "plan", "data", "submit"),
     "read": ("status", "logs"),
     "steer": ("stop", "cancel", "resume", "export", "serve"),
     "site": ("doctor", "devcluster"),

@@ -3,6 +3,7 @@
 agent    a node's part in an attempt: data step, ranks, report
 export   the same for the Hugging Face model of a checkpoint: `export RUN [--step N]`
 prepare  the data step alone: by the agent of node 0, or by a CPU job before
+data     the documents alone, in a folder that is no run: what `muster data` shows
 decide   what comes after an attempt
 rank, export-rank   one rank, started by an agent that does not fork
 """
@@ -124,6 +125,12 @@ def _prepare(folder: RunFolder, _step: int | None) -> int:
     return run_data_step(folder, read_attempt(os.environ))
 
 
+def _data(folder: RunFolder, _step: int | None) -> int:
+    from train.node.data_step import run_documents_step
+
+    return run_documents_step(folder)
+
+
 def _decide(folder: RunFolder, _step: int | None) -> int:
     from train.node.aftermath import conclude
     from train.node.env import read_node_env
@@ -136,6 +143,7 @@ VERBS: dict[str, Callable[[RunFolder, int | None], int]] = {
     "agent": _agent,
     "export": _export,
     "prepare": _prepare,
+    "data": _data,
     "decide": _decide,
     "rank": _rank,
     "export-rank": _export_rank,

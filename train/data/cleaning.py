@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from conf.schema import CleanConfig, Deduplicate
 from train.data.documents import INPUT_HASH, LABELS, ROW_HASH, SIGNATURE, BoolArray, Documents, LongArray
+from train.data.fingerprint import SCHEME
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -94,7 +95,7 @@ def near_duplicates(signatures: npt.NDArray[np.uint32], labels: LongArray, thres
     index = MinHashLSH(threshold=threshold, num_perm=signatures.shape[1], weights=_MISSED_WEIGHTS)
     found = np.zeros(len(signatures), np.bool_)
     for place, signature in enumerate(signatures):
-        minhash = MinHash(num_perm=len(signature), hashvalues=signature)
+        minhash = MinHash(num_perm=len(signature), hashvalues=signature, scheme=SCHEME)
         candidates = np.array([one for one in index.query(minhash) if labels[one] == labels[place]], np.int64)
         if len(candidates) and (signatures[candidates] == signature).mean(axis=1).max() >= threshold:
             found[place] = True

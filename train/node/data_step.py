@@ -118,12 +118,29 @@ def run_data_step(folder: RunFolder, attempt: int | None) -> int:
 
         plan = read_plan(folder.run_json)
         os.umask(0o077 if plan.config.access is Access.private else 0o027)
-        prepare(plan, folder, _Report(journal))
+        first = not folder.data_json.exists()
+        for warning in prepare(plan, folder, _Report(journal)).warnings if first else []:
+            journal.warning(warning)
     except Exception as error:
         if attempt is None:
             print(f"muster: the data step failed: {error}", file=sys.stderr)
         else:
             record_failure(folder.attempt(attempt).data_failure, error, rank=-1, node=0)
+        return 1
+    return 0
+
+
+def run_documents_step(folder: RunFolder) -> int:
+    """Prepare the documents alone, in a folder with nothing but a run.json; exit status."""
+    try:
+        from conf.record import read_plan
+        from train.data.prepare import prepare_documents
+
+        plan = read_plan(folder.run_json)
+        os.umask(0o077 if plan.config.access is Access.private else 0o027)
+        prepare_documents(plan, folder, _Report(Journal(folder, 0, active=False)))
+    except Exception as error:  # as in a run, whatever it is
+        print(f"muster: the data step failed: {error}", file=sys.stderr)
         return 1
     return 0
 
