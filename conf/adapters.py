@@ -18,8 +18,11 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 """Methods of PEFT that need more than a model and documents → why, and the nearest that does not."""
 
-WHOLE_WEIGHT_STARTS = frozenset({"pissa", "olora", "corda", "eva", "loftq", "lora_ga"})
-"""Values of `init_lora_weights` that decompose the model's own weights, or want data, before training."""
+WHOLE_WEIGHT_STARTS = ("pissa", "olora", "loftq")
+"""Values of `init_lora_weights` that decompose the model's own weights (`pissa_niter_4` is one)."""
+
+DATA_STARTS = ("eva", "corda", "lora_ga")
+"""Values of `init_lora_weights` that want batches of data before training."""
 
 
 def peft_type(peft: Mapping[str, object]) -> str:
@@ -30,3 +33,13 @@ def peft_type(peft: Mapping[str, object]) -> str:
 def has_virtual_tokens(peft: Mapping[str, object]) -> bool:
     """Whether the method puts learned tokens before each row."""
     return peft_type(peft) in VIRTUAL_TOKENS
+
+
+def needs_whole_weights(start: object) -> bool:
+    """Whether this value of `init_lora_weights` decomposes whole weights."""
+    return isinstance(start, str) and start.lower().startswith(WHOLE_WEIGHT_STARTS)
+
+
+def needs_data(start: object) -> bool:
+    """Whether this value of `init_lora_weights` is drawn from batches of data."""
+    return isinstance(start, str) and start.lower().startswith(DATA_STARTS)

@@ -41,7 +41,9 @@ class MethodConfig:
         "Patterns of parameter names (`*` and `?`, as in the shell) that are not trained: ['*embed*', '*.layers.0.*'].",
     )
     unfreeze: list[str] = key(
-        [], "Patterns of parameter names that are trained although `freeze`, `freeze_layers` or an adapter says not."
+        [],
+        "Patterns of parameter names that are trained although `freeze` or `freeze_layers` says not. Beside an adapter "
+        "whole modules are trained by its own `modules_to_save`.",
     )
     freeze_layers: int = key(0, "The embeddings and the first so many layers are not trained.")
     merge: bool = key(

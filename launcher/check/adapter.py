@@ -22,6 +22,7 @@ QUANTIZATION_OWNED = {
     "load_in_8bit": "method.quantization=int8",
     "bnb_4bit_quant_type": "method.quantization=nf4, method.quantization=fp4",
     "bnb_4bit_compute_dtype": "train.precision",
+    "bnb_4bit_quant_storage": "parallel.zero_stage, which asks for a type that it can shard",
 }
 """Keys of BitsAndBytesConfig that Muster gives itself → the key that says it."""
 

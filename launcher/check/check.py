@@ -17,6 +17,7 @@ from launcher.check.batch import batch_problems, parallel_problems
 from launcher.check.cleaning import cleaning_problems
 from launcher.check.cluster import cluster_problems
 from launcher.check.data import data_problems
+from launcher.check.method import method_problems
 from launcher.check.model import model_problems
 from launcher.check.numbers import number_problems
 from launcher.check.selection import selection_problems
@@ -47,6 +48,7 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
         *model_problems(config, facts),
         *task_problems(config, facts),
         *adapter_key_problems(config),
+        *method_problems(config, facts),
         *data_problems(config, facts),
         *selection_problems(config, facts),
         *cleaning_problems(config, facts),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from conf.adapters import has_virtual_tokens
 from conf.architectures import PACKABLE
 from conf.record import Batch, Layout, Plan, Topology
 from conf.schema import ExportWhen, Packing, RunConfig, TaskName
@@ -75,6 +76,9 @@ def resolve_packing(config: RunConfig, model_type: str) -> tuple[str, str]:
         return asked.value, ""
     if config.task.name is not TaskName.causal_lm:
         why = f"task={config.task.name.value} pads: its models read whole rows"
+        return Packing.none.value, f"data.packing={asked.value} becomes none: {why}"
+    if has_virtual_tokens(config.method.peft):
+        why = f"method={config.method.name} puts learned tokens before each document"
         return Packing.none.value, f"data.packing={asked.value} becomes none: {why}"
     if model_type not in PACKABLE:
         why = f"{model_type or 'this architecture'} is not among those proven to keep packed documents apart"

@@ -25,7 +25,7 @@ from conf.adapters import has_virtual_tokens
 from conf.files import write_atomically
 from conf.layout import RunFolder
 from conf.record import Layout, Plan
-from conf.schema import Quantization
+from conf.schema import ModelInit, Quantization
 from train.checkpoint.storage import WrittenFile
 from train.data.prepared import read_prepared
 from train.distributed import World, attempted

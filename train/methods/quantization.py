@@ -25,14 +25,16 @@ def quantization_config(method: MethodConfig, dtype: torch.dtype, sharded: bool,
         return None
     from transformers import BitsAndBytesConfig
 
-    arguments: dict[str, Any] = {"llm_int8_skip_modules": whole}
+    given = dict(method.quantization_kwargs)
+    kept = {*whole, *(given.pop("llm_int8_skip_modules", None) or [])}
+    arguments: dict[str, Any] = {"llm_int8_skip_modules": sorted(kept)}
     if kind is Quantization.int8:
         arguments["load_in_8bit"] = True
     else:
         arguments |= {"load_in_4bit": True, "bnb_4bit_quant_type": kind.value, "bnb_4bit_compute_dtype": dtype}
         if sharded:
             arguments["bnb_4bit_quant_storage"] = dtype
-    return BitsAndBytesConfig(**{**arguments, **method.quantization_kwargs})
+    return BitsAndBytesConfig(**arguments, **given)
 
 
 def whole_modules(model_class: Any, source: str, arguments: dict[str, Any], method: MethodConfig) -> list[str]:

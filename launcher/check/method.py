@@ -1,0 +1,98 @@
+"""What a method excludes: ZeRO stages, offload, precision, and what it says of itself twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from conf.adapters import UNSUPPORTED, has_virtual_tokens, needs_data, needs_whole_weights, peft_type
+from conf.schema import MethodConfig, Offload, Quantization, RunConfig
+from launcher.facts.facts import Facts
+from launcher.problems import Problem
+
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+"""Names under which config.json gives the number of layers."""
+
+
+def method_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """What is wrong between the method and everything else."""
+    yield from _adapter_problems(config, facts)
+    yield from _start_problems(config)
+    if config.method.quantization is not Quantization.none:
+        yield from _quantization_problems(config)
+    yield from _freezing_problems(config.method, facts)
+    for pattern, rate in config.optim.learning_rates.items():
+        if not (math.isfinite(rate) and rate >= 0):
+            yield Problem(f"optim.learning_rates.{pattern}", f"{rate:g}", "has to be a number from 0 on")
+
+
+def _adapter_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    method, kind = config.method, peft_type(config.method.peft)
+    if kind in UNSUPPORTED:
+        reason, _, near = UNSUPPORTED[kind].partition("; ")
+        yield Problem("method.peft.peft_type", kind, reason, near)
+    for name in ("r", "num_virtual_tokens"):
+        value = method.peft.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            yield Problem(f"method.peft.{name}", str(value), "has to be a whole number from 1 on", "16")
+    if method.peft and method.unfreeze:
+        rule = "does not go with an adapter, whose files would not hold what it trains"
+        yield Problem("method.unfreeze", str(list(method.unfreeze)), rule, "method.peft.modules_to_save=[…]")
+    if kind == "PREFIX_TUNING" and config.train.gradient_checkpointing:
+        rule = "does not go with prefix tuning, whose keys and values are a cache that recomputation leaves out"
+        yield Problem("train.gradient_checkpointing", "true", rule, "false")
+    yield from _virtual_token_problems(config, facts)
+
+
+def _virtual_token_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Learned tokens take positions of the model."""
+    positions: Any = facts.model.config.get("max_position_embeddings") or facts.model.config.get("n_positions")
+    tokens = config.method.peft.get("num_virtual_tokens")
+    if not has_virtual_tokens(config.method.peft) or not isinstance(tokens, int) or not isinstance(positions, int):
+        return
+    length = config.data.max_length
+    if 1 < positions < length + tokens and length <= positions:
+        rule = f"and {tokens} virtual tokens are more than the model's {positions} positions"
+        yield Problem("data.max_length", str(length), rule, str(positions - tokens))
+
+
+def _start_problems(config: RunConfig) -> Iterator[Problem]:
+    """Ways to draw an adapter that look at more than its own shape."""
+    start, key = config.method.peft.get("init_lora_weights"), "method.peft.init_lora_weights"
+    if needs_data(start):
+        yield Problem(key, str(start), "draws the adapter from batches of data before training", "true, pissa")
+    elif needs_whole_weights(start) and config.parallel.zero_stage == 3:
+        rule = "decomposes whole weights, and parallel.zero_stage=3 leaves each rank a part of them"
+        yield Problem(key, str(start), rule, "true, parallel=zero2")
+    elif needs_whole_weights(start) and config.method.quantization is not Quantization.none:
+        rule = f"decomposes the weights as they are, and method.quantization={config.method.quantization.value}"
+        yield Problem(key, str(start), f"{rule} leaves rounded ones", "true, method.quantization=none")
+
+
+def _quantization_problems(config: RunConfig) -> Iterator[Problem]:
+    kind, parallel = config.method.quantization, config.parallel
+    if not config.method.peft:
+        rule = "keeps weights that cannot be trained, so that it needs an adapter over them"
+        yield Problem("method.quantization", kind.value, rule, "method=qlora, none")
+    if parallel.offload_param is Offload.cpu:
+        rule = f"does not go with method.quantization={kind.value}, whose kernels want the weights on the device"
+        yield Problem("parallel.offload_param", "cpu", rule, "parallel=zero3")
+    if parallel.hpz_partition_size != 1:
+        rule = f"copies weights in their own type, and method.quantization={kind.value} packs them"
+        yield Problem("parallel.hpz_partition_size", str(parallel.hpz_partition_size), rule, "1")
+    if kind is Quantization.int8 and parallel.zero_stage == 3:
+        rule = "cannot shard method.quantization=int8: bitsandbytes holds on to whole 8-bit weights"
+        yield Problem("parallel.zero_stage", "3", rule, "parallel=zero2, method.quantization=nf4")
+
+
+def _freezing_problems(method: MethodConfig, facts: Facts) -> Iterator[Problem]:
+    key, count = "method.freeze_layers", method.freeze_layers
+    if count < 0:
+        yield Problem(key, str(count), "has to be a number from 0 on", "0")
+    known = [facts.model.config[name] for name in LAYERS if isinstance(facts.model.config.get(name), int)]
+    if known and count > known[0]:
+        yield Problem(key, str(count), f"is more than the model's {known[0]} layers", str(max(0, known[0] - 1)))
+    if method.peft and count:
+        rule = "freezes layers of the model, and with an adapter all of them are frozen"
+        yield Problem(key, str(count), rule, "0, method.peft.layers_to_transform=[…]")
