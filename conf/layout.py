@@ -272,6 +272,10 @@ class RunFolder:
         """What the model made of each document of a split: one JSON object a line."""
         return self.path / "predictions" / f"{split}.jsonl"
 
+    def class_report(self, split: str) -> Path:
+        """Precision, recall and F1 of each label on a split: a JSON array."""
+        return self.path / "predictions" / f"{split}-labels.json"
+
     def figure(self, name: str) -> Path:
         return self.path / "figures" / f"{name}.svg"
 

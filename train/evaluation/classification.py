@@ -34,7 +34,7 @@ def scores(labels: Labels, outputs: Sequence[Output]) -> dict[str, float]:
 
 
 def places(labels: Labels, outputs: Sequence[Output]) -> tuple[Array, Array]:
-    """Expected and predicted labels as their numbers, (documents,); of several labels as 0 and 1, (documents, labels)."""
+    """Expected and predicted labels as numbers, (documents,); several of them as 0 and 1, (documents, labels)."""
     index = {name: place for place, name in enumerate(labels.names)}
     sides = []
     for side in ("reference", "prediction"):

@@ -9,13 +9,18 @@ import msgspec
 
 from conf.files import write_atomically
 from train.data.documents import LINE, Documents
+from train.evaluation.class_report import write_class_report
 from train.evaluation.evaluate import Evaluation
+from train.tasks.seq_cls import SequenceClassification
 from train.tasks.task import Prediction
 from train.training import Training
 
 
 def write_predictions(training: Training, split: str, evaluation: Evaluation) -> None:
-    """Write the predictions of an evaluation on rank 0; nothing where the task makes none. A full disk is said."""
+    """Write the predictions of an evaluation on rank 0, of labels with a report; nothing where the task makes none.
+
+    A full disk is said.
+    """
     loader = training.validation if split == "validation" else training.test
     if not training.world.first or not evaluation.predictions or loader is None:
         return
@@ -27,6 +32,9 @@ def write_predictions(training: Training, split: str, evaluation: Evaluation) ->
     try:
         path.parent.mkdir(mode=mode & 0o777, exist_ok=True)
         write_atomically(path, content, mode & 0o666)
+        if isinstance(training.task, SequenceClassification):
+            outputs = [one.output for one in evaluation.predictions]
+            write_class_report(training.folder, split, training.task.labels, outputs)
     except OSError as error:
         training.journal.warning(f"no predictions of {split}: {error.strerror or error}")
 
