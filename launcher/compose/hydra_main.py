@@ -1,4 +1,4 @@
-"""Hydra's own flags (`--cfg job`, `--help`, `--hydra-help`, `--info`, shell completion) and the points of a sweep.
+"""Hydra's own flags: `--cfg job`, `--help`, `--hydra-help`, `--info`, shell completion.
 
 `hydra.main` reads `sys.argv` and leaves through `SystemExit`; nobody else in Muster has to know.
 """
@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from conf.schema import RunConfig
-from launcher.compose.compose import checked_request, prepare_hydra, to_config
+from launcher.compose.compose import checked_request, prepare_hydra
 from launcher.compose.layers import find_layers, package_folder
 from launcher.problems import ConfigurationError, Problem
 
@@ -44,15 +43,6 @@ class Words:
     flags: list[str]
     sweep: bool
     config_dir: str | None
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of a sweep: its own overrides, all words that compose it, and the configuration they give."""
-
-    overrides: tuple[str, ...]
-    words: tuple[str, ...]
-    config: RunConfig
 
 
 def sort_words(words: list[str]) -> Words:
@@ -114,39 +104,11 @@ def hydra_flags(words: list[str]) -> int:
         request = checked_request(sorted_words.overrides, sorted_words.config_dir)
         prepare_hydra(request.layers)
         overrides = request.overrides
-    return _run_hydra([*sorted_words.flags, *overrides], lambda composed: None)
+    return run_hydra([*sorted_words.flags, *overrides], lambda composed: None)
 
 
-def points(words: list[str], config_dir: str | None = None) -> list[Point]:
-    """Every point of a sweep (`optim.learning_rate=1e-5,2e-5 train.seed=1,2`), composed.
-
-    Raises:
-        ConfigurationError: with every problem of the command line and of each file used.
-    """
-    request = checked_request(words, config_dir, sweep=True)
-    prepare_hydra(request.layers)
-    found: list[tuple[list[str], Any]] = []
-    code = _run_hydra(["-m", *request.overrides], lambda composed: found.append(_without_hydra(composed)))
-    if code:
-        raise ConfigurationError([Problem("-m", "", "the sweep cannot be composed; Hydra's words are above")])
-    common = set.intersection(*(set(overrides) for overrides, _ in found))
-    return [
-        Point(tuple(word for word in overrides if word not in common), tuple(overrides), to_config(composed))
-        for overrides, composed in found
-    ]
-
-
-def _without_hydra(composed: Any) -> tuple[list[str], Any]:
-    """The overrides of a point, and its configuration."""
-    from omegaconf import open_dict
-
-    overrides = [str(override) for override in composed.hydra.overrides.task]
-    with open_dict(composed):
-        del composed["hydra"]
-    return overrides, composed
-
-
-def _run_hydra(words: list[str], task: Any) -> int:
+def run_hydra(words: list[str], task: Any) -> int:
+    """Run `hydra.main` on `words`, as if they were the command line; the exit code."""
     import hydra
 
     def muster(composed: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from launcher.compose.keys import GROUPS, OLD_NAMES, SECTIONS, all_keys, find_key, meant_by, section_paths
 from launcher.compose.layers import Layers
@@ -105,7 +105,7 @@ def _problems(override: Override, layers: Layers, sweep: bool, checked: Checked)
     elif find_key(key) is None:
         yield from _value_problems(key, None, text)
     elif override.is_discrete_sweep():
-        for value in override.sweep_iterator():
+        for value in override.sweep_iterator(transformer=type(override)._convert_value):
             yield from _value_problems(key, value, None)
 
 
@@ -164,10 +164,11 @@ def _below(section: str) -> Iterator[str]:
 
 
 def _as_hydra_takes_it(override: Override) -> str:
-    """Without `+` on keys that exist; with `++` on keys of a person's own in an open mapping."""
+    """Without `+` on keys that exist; with `++` on open mappings and a person's own keys in them."""
     line = (override.input_line or "").lstrip("+")
     key = override.key_or_group
     owner = find_key(key) if key not in GROUPS else None
-    if override.is_delete() or owner is None or owner.path == key:
+    is_mapping = owner is not None and get_origin(owner.hint) is dict
+    if override.is_delete() or owner is None or (owner.path == key and not is_mapping):
         return "experiment=null" if line == "~experiment" else line
     return f"++{line}"

@@ -14,7 +14,8 @@ from conf.layout import RunFolder
 from conf.outcome import State
 from conf.schema import RunConfig
 from launcher.compose.compose import compose
-from launcher.compose.hydra_main import Point, hydra_flags, points, sort_words
+from launcher.compose.hydra_main import hydra_flags, sort_words
+from launcher.compose.points import Point, points
 from launcher.problems import ConfigurationError, MusterError, Problem
 from launcher.send.proposal import Proposal
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.compose.hydra_main import Words, points, sort_words
+from launcher.compose.hydra_main import Words, sort_words
+from launcher.compose.points import points
 from launcher.problems import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]

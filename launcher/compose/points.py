@@ -1,0 +1,101 @@
+"""The points of a sweep, as configurations.
+
+Hydra composes each distinct choice of groups once (`hydra_plugins.muster`); here the values of a point are set on a
+copy, by Hydra's own rules, and only the sections that they touch are converted again.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from conf.schema import RunConfig
+from launcher.compose.compose import checked_request, prepare_hydra, to_config
+from launcher.compose.hydra_main import run_hydra
+from launcher.problems import ConfigurationError, Problem
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep: its own overrides, all words that compose it, and the configuration they give."""
+
+    overrides: tuple[str, ...]
+    words: tuple[str, ...]
+    config: RunConfig
+
+
+def points(words: list[str], config_dir: str | None = None) -> list[Point]:
+    """Every point of a sweep (`optim.learning_rate=1e-5,2e-5 train.seed=1,2`), composed.
+
+    Raises:
+        ConfigurationError: with every problem of the command line and of each file used.
+    """
+    request = checked_request(words, config_dir, sweep=True)
+    prepare_hydra(request.layers)
+    found: list[Any] = []
+    code = run_hydra(["-m", *request.overrides], found.append)
+    if code:
+        raise ConfigurationError([Problem("-m", "", "the sweep cannot be composed; Hydra's words are above")])
+    common = set.intersection(*(set(point.overrides) for point in found))
+    bases = {id(point.base): point.base for point in found}
+    chosen = {number: Base(composed) for number, composed in bases.items()}
+    return [
+        Point(
+            tuple(word for word in point.overrides if word not in common),
+            tuple(point.overrides),
+            chosen[id(point.base)].with_values(point.values),
+        )
+        for point in found
+    ]
+
+
+class Base:
+    """What a choice of groups composes, to set values on."""
+
+    def __init__(self, composed: Any):
+        from omegaconf import OmegaConf, open_dict
+
+        with open_dict(composed):
+            composed.pop("hydra", None)
+        self._composed = composed
+        self._work = copy.deepcopy(composed)
+        self._is_whole = "${" not in OmegaConf.to_yaml(composed) and not OmegaConf.missing_keys(composed)
+        self._config = to_config(composed) if self._is_whole else None
+
+    def with_values(self, values: list[Any]) -> RunConfig:
+        """The configuration with Hydra's value overrides applied in their order.
+
+        Raises:
+            ConfigurationError: a required key has no value, or a value does not fit.
+        """
+        if self._config is None or any("${" in str(override.input_line) for override in values):
+            return to_config(_applied(copy.deepcopy(self._composed), values))
+        touched = {override.key_or_group.partition(".")[0] for override in values}
+        try:
+            return _with_sections(self._config, _applied(self._work, values), touched)
+        finally:
+            for section in touched:
+                self._work[section] = self._composed[section]
+
+
+def _with_sections(config: RunConfig, composed: Any, sections: set[str]) -> RunConfig:
+    """`config` with the named sections as they are composed."""
+    from omegaconf import OmegaConf
+
+    def converted(value: Any) -> Any:
+        return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+
+    return dataclasses.replace(config, **{section: converted(composed[section]) for section in sections})
+
+
+def _applied(composed: Any, values: list[Any]) -> Any:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.errors import HydraException
+
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+    except HydraException as error:
+        raise ConfigurationError([Problem("-m", "", str(error).splitlines()[0])]) from error
+    return composed
