@@ -8,12 +8,14 @@ import time
 
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
 from train.checkpoint.saving import best_step, save
+from train.engine import parameter_count
 from train.evaluation import turns
 from train.evaluation.hand_back import load_best
 from train.export.export import ExportResult
 from train.export.proof import free_bytes
 from train.export.samples import write_samples
 from train.export.trained import export_trained
+from train.methods.adapter import base_model
 from train.training import Ending, Training, stopped
 
 
@@ -83,14 +85,15 @@ def answer(training: Training) -> None:
     count = training.plan.config.train.eval_samples
     if not training.world.first or training.validation is None or count == 0:
         return
-    device = training.world.device
-    size = sum(path.stat().st_size for path in training.folder.export.glob("*.safetensors"))
-    if 2 * size > free_bytes(device):
+    device, folder = training.world.device, training.folder
+    exported = folder.export if folder.export.is_dir() else folder.adapter
+    model = base_model(training.engine.module)
+    if 2 * parameter_count(model.parameters()) * model.dtype.itemsize > free_bytes(device):
         training.journal.warning("no samples: the exported model does not fit beside the run")
         return
     training.journal.phase("export")
     try:
-        write_samples(training.folder.samples, training.folder.export, training.validation.documents, count, device)
+        write_samples(folder.samples, exported, training.validation.documents, count, device)
     except Exception as error:
         # Samples are for people to look at: whatever a tokenizer or a model makes of them ends no run.
         training.journal.warning(f"no samples: {type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from shlex import quote
 
 from conf.layout import Attempt, RunFolder
@@ -94,7 +95,9 @@ def place_lines(folder: RunFolder, plan: Plan) -> list[str]:
     exported = folder.export.is_dir()
     rows = [("run folder", str(folder.path)), ("metrics", str(folder.metrics))]
     if exported:
-        rows.append(("model", f"{folder.export} ({units.size(_folder_size(folder))})"))
+        rows.append(("model", f"{folder.export} ({units.size(_folder_size(folder.export))})"))
+    if folder.adapter.is_dir():
+        rows.append(("adapter", f"{folder.adapter} ({units.size(_folder_size(folder.adapter))})"))
     if folder.wandb.is_dir():
         rows.append(("W&B", str(folder.wandb)))
     run = quote(str(folder.path))
@@ -102,13 +105,13 @@ def place_lines(folder: RunFolder, plan: Plan) -> list[str]:
     rows.append(("", f"muster logs {run}"))
     if plan.config.train.max_steps:
         rows.append(("", f"muster resume {run} train.max_steps={2 * plan.config.train.max_steps}"))
-    if not exported:
+    if not exported and not folder.adapter.is_dir():
         rows.append(("", f"muster export {run}"))
     return [f"{name:<11} {value}" for name, value in rows]
 
 
-def _folder_size(folder: RunFolder) -> int:
-    return sum(path.stat().st_size for path in folder.export.rglob("*") if path.is_file())
+def _folder_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _report_failure(folder: RunFolder, attempt: Attempt | None, outcome: Outcome) -> None:
@@ -142,7 +145,8 @@ def report_export(folder: RunFolder, end: LocalEnd) -> int:
         if line.get("event") == "exported" and number_of is not None and line.get("attempt") == number_of
     ]
     if end.exit_status == 0 and done and done[-1].get("verified"):
-        print(f"\nmodel       {folder.export} ({units.size(_folder_size(folder))}), verified")
+        name, place = ("model", folder.export) if folder.export.is_dir() else ("adapter", folder.adapter)
+        print(f"\n{name:<11} {place} ({units.size(_folder_size(place))}), verified")
         return 0
     cause = find_root_cause(end.attempt) if end.attempt else None
     if cause is None:

@@ -10,12 +10,14 @@ adapter has learned to correct, not the original ones.
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from conf.adapters import has_virtual_tokens
 from conf.files import write_atomically
 from conf.layout import RunFolder
 from conf.record import Layout, Plan
-from conf.schema import ModelInit, Quantization
+from conf.schema import ModelInit, Quantization, TaskName
 from train.checkpoint.storage import WrittenFile
 from train.data.prepared import read_prepared
 from train.distributed import World, attempted
@@ -150,7 +152,17 @@ def _write_adapter(source: _Source, weights: dict[str, Tensor]) -> WrittenFile:
     base, revision = _base_source(source.plan, source.folder)
     write_adapter_config(source.engine.module, partial, base, revision)
     write_tokenizer(source.folder, partial)
+    if source.plan.config.task.name is TaskName.seq_cls:
+        _write_labels(source.engine.module, partial)
     return write_safetensors(partial / WEIGHTS_NAME, weights)
+
+
+def _write_labels(model: Any, folder: Path) -> None:
+    """The model's configuration beside the adapter: its base knows neither the labels nor their number."""
+    config = copy.deepcopy(base_model(model).config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.save_pretrained(folder)
 
 
 def _base_source(plan: Plan, folder: RunFolder) -> tuple[str, str | None]:

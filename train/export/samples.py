@@ -14,6 +14,7 @@ from conf.schema import TaskName
 from train.data.documents import Document, Documents
 from train.generation.generation import Generation, question_of
 from train.generation.whole import Generator
+from train.methods.adapter import base_of_adapter, load_adapter
 from train.model.model import auto_class, placement
 
 
@@ -26,9 +27,12 @@ def write_samples(path: Path, export: Path, documents: Documents, count: int, de
     from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
-    writes = AutoConfig.from_pretrained(export, local_files_only=True).is_encoder_decoder
+    whole = base_of_adapter(export) or str(export)
+    writes = AutoConfig.from_pretrained(whole, local_files_only=True).is_encoder_decoder
     loader = auto_class(TaskName.seq2seq_lm if writes else TaskName.causal_lm)
-    model = loader.from_pretrained(export, dtype="auto", local_files_only=True, **placement(device))
+    model = loader.from_pretrained(whole, dtype="auto", local_files_only=True, **placement(device))
+    if whole != str(export):
+        model = load_adapter(model, export)
     model = model.to(device).eval()
     generation = Generation(model, tokenizer, {}, 0, None)
     asked = Generator(model, device, in_step=False)

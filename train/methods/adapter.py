@@ -6,6 +6,7 @@ PEFT takes seconds to import and brings bitsandbytes, which touches the GPU: it 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,14 @@ def load_adapter(model: nn.Module, folder: Path) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False).eval()
+
+
+def base_of_adapter(folder: Path) -> str | None:
+    """The model that the adapter in `folder` belongs to; None where there is no adapter."""
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        return None
+    return str(json.loads(path.read_bytes())["base_model_name_or_path"])
 
 
 def merged(model: Any) -> Any:

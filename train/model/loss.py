@@ -34,7 +34,8 @@ def loss_sum(model: Callable[..., Any], micro_batch: Mapping[str, Any], trims_lo
         found = micro_batch.get("target_positions")
         kept = inputs["logits_to_keep"] = target_positions(labels) if found is None else found
         labels = labels[:, kept]
-    logits = model(**inputs).logits
+    # Virtual tokens stand before the row: their logits have no labels.
+    logits = model(**inputs).logits[:, -labels.shape[1] :]
     cross_entropy_sum = cast("Callable[[Tensor, Tensor], Tensor]", _CrossEntropySum.apply)
     return cross_entropy_sum(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
 

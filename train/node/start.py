@@ -89,6 +89,9 @@ def preload(plan: Plan, modules: Sequence[str]) -> None:
         importlib.import_module(name)
     if "transformers" in modules:
         _import_model_module(plan.model_type)
+    if plan.config.method.peft and plan.topology.device is Device.cpu:
+        # Seconds in every rank otherwise. With it comes bitsandbytes, which on a GPU node would spoil the fork.
+        importlib.import_module("peft")
 
 
 def _import_model_module(model_type: str) -> None:

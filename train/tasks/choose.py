@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from conf.adapters import has_virtual_tokens
 from conf.record import Plan
 from conf.schema import TaskName
 from train.data.prepared import Prepared
@@ -26,7 +27,9 @@ def make_task(plan: Plan, prepared: Prepared, model: Any, tokenizer: Path) -> Ta
     if task.name is TaskName.seq2seq_lm:
         return SequenceToSequence(pad_id, shift_of(model, pad_id), generation, task.metrics)
     packed = plan.packing != "none"
-    return CausalLanguageModelling(pad_id, packed, accepts_logits_to_keep(model), generation, task.metrics)
+    # Positions are counted without virtual tokens, which only PEFT knows of.
+    trims = accepts_logits_to_keep(model) and not has_virtual_tokens(plan.config.method.peft)
+    return CausalLanguageModelling(pad_id, packed, trims, generation, task.metrics)
 
 
 def make_generation(plan: Plan, model: Any, tokenizer: Path) -> Generation | None:
