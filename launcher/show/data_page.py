@@ -63,8 +63,8 @@ def length_lines(split: SplitReport) -> list[str]:
 
 
 def label_lines(report: DataReport) -> list[str]:
-    """Documents of each label by split, the most frequent first."""
-    counts = report.splits["train"].labels
+    """Documents of each label by split, those most frequent in the first split first."""
+    counts = next(iter(report.splits.values())).labels
     names = sorted(counts, key=lambda name: (-counts[name], name))
     width = max((len(name) for name in names[:SHOWN_LABELS]), default=0)
     lines = [
@@ -78,11 +78,12 @@ def label_lines(report: DataReport) -> list[str]:
 
 def mix_rows(report: DataReport) -> list[tuple[str, str]]:
     """What each of several sources gives to an epoch."""
-    train = report.splits["train"]
     rows = []
-    for name, count in train.sources.items():
-        epoch = train.epoch.get(name, count)
-        rows.append((name, f"{epoch:,} of the {train.documents:,} documents of an epoch, from {count:,}"))
+    for split in report.splits.values():
+        for name, count in split.sources.items() if split.epoch else ():
+            rows.append(
+                (name, f"{split.epoch[name]:,} of the {split.documents:,} documents of an epoch, from {count:,}")
+            )
     return rows
 
 

@@ -51,7 +51,8 @@ def _data_rows(facts: Facts | None) -> list[Row]:
     for key, file in facts.data_files.items() if facts else ():
         about = "about " if file.rows_estimated else ""
         count = f" · {about}{file.rows:,} rows" if file.rows is not None else ""
-        kind = key.removeprefix("data.").removesuffix("_file").replace("train", "training")
+        kind = key.removeprefix("data.").replace("train_files.", "train ").removesuffix("_file")
+        kind = kind.replace("train", "training", 1)
         rows.append(("" if rows else "data", f"{kind} {file.path}{count}"))
     return rows
 
