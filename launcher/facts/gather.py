@@ -9,7 +9,9 @@ import getpass
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import slurm.scripts
 from conf.schema import ClusterKind, RunConfig
@@ -27,6 +29,8 @@ PACKAGE_ROOT = Path(__file__).absolute().parents[2]
 BUILTIN_DATA = PACKAGE_ROOT / "conf" / "data"
 LARGEST_TEMPLATE = 1 << 20
 
+T = TypeVar("T")
+
 
 def gather(config: RunConfig, *, fetch: bool = True) -> Facts:
     """Look at everything a plan of `config` needs.
@@ -34,34 +38,62 @@ def gather(config: RunConfig, *, fetch: bool = True) -> Facts:
     With `fetch`, a hub model is fetched into the person's Hugging Face cache, so that the nodes can stay offline;
     without, a plan is made from what is known (see `launcher.facts.hub.Hub`).
     """
-    cwd = Path.cwd()
-    environment = dict(os.environ)
-    run_root = Path(cwd, Path(config.run_root).expanduser()).absolute()
-    runs, run_root_error = gather_runs(run_root, run_name(config))
-    hub = _hub(config, environment, fetch)
-    passed, notes = facts_machine.passing(environment, config.cluster.pass_env)
-    asks_for_gpus = config.cluster.kind is ClusterKind.local and config.cluster.gpus_per_node != 0
-    return Facts(
-        user=_user(),
-        host=socket.gethostname(),
-        cwd=str(cwd),
-        run_root=str(run_root),
-        run_root_error=run_root_error,
-        cpu_count=facts_machine.cpu_count(),
-        memory_gib=facts_machine.memory_gib(),
-        gpus=facts_machine.local_gpus() if asks_for_gpus else (),
-        python=config.cluster.python or sys.executable,
-        python_has=facts_machine.heavy_packages(),
-        versions=facts_machine.versions(),
-        passed_env=passed,
-        model=gather_model(config.model, cwd, hub),
-        data_files=gather_data(config.data, cwd, BUILTIN_DATA, hub),
-        existing_runs=runs,
-        chat_template=_template(config.data.chat_template, cwd),
-        slurm=gather_slurm(config.cluster) if config.cluster.kind is ClusterKind.slurm else None,
-        code=_gather_code(cwd, run_root),
-        notes=tuple(notes),
-    )
+    return Gatherer(fetch=fetch)(config)
+
+
+class Gatherer:
+    """`gather` for the configurations of a sweep: what several of them ask for is looked at once."""
+
+    def __init__(self, *, fetch: bool = True):
+        self._fetch = fetch
+        self._seen: dict[tuple[str, str], Any] = {}
+
+    def __call__(self, config: RunConfig) -> Facts:
+        """The facts for one configuration."""
+        cwd = Path.cwd()
+        environment = dict(os.environ)
+        run_root = Path(cwd, Path(config.run_root).expanduser()).absolute()
+        runs, run_root_error = gather_runs(run_root, run_name(config))
+        hub = self._once("hub", config.cluster.python, lambda: _hub(config, environment, self._fetch))
+        passing = facts_machine.passing
+        passed, notes = self._once(
+            "env", config.cluster.pass_env, lambda: passing(environment, config.cluster.pass_env)
+        )
+        asks_for_gpus = config.cluster.kind is ClusterKind.local and config.cluster.gpus_per_node != 0
+        asks_slurm = config.cluster.kind is ClusterKind.slurm
+        return Facts(
+            user=_user(),
+            host=socket.gethostname(),
+            cwd=str(cwd),
+            run_root=str(run_root),
+            run_root_error=run_root_error,
+            cpu_count=facts_machine.cpu_count(),
+            memory_gib=facts_machine.memory_gib(),
+            gpus=self._once("gpus", "", facts_machine.local_gpus) if asks_for_gpus else (),
+            python=config.cluster.python or sys.executable,
+            python_has=self._once("packages", "", facts_machine.heavy_packages),
+            versions=self._once("versions", "", facts_machine.versions),
+            passed_env=passed,
+            model=self._once(
+                "model", (config.model, config.cluster.python), lambda: gather_model(config.model, cwd, hub)
+            ),
+            data_files=self._once(
+                "data", (config.data, config.cluster.python), lambda: gather_data(config.data, cwd, BUILTIN_DATA, hub)
+            ),
+            existing_runs=runs,
+            chat_template=_template(config.data.chat_template, cwd),
+            slurm=self._once("slurm", config.cluster, lambda: gather_slurm(config.cluster)) if asks_slurm else None,
+            code=self._once("code", run_root, lambda: _gather_code(cwd, run_root)),
+            notes=tuple(notes),
+        )
+
+    def _once(self, what: str, asked: object, look: Callable[[], T]) -> T:
+        """What `look` sees, which depends on `asked` alone."""
+        key = (what, repr(asked))
+        if key not in self._seen:
+            self._seen[key] = look()
+        seen: T = self._seen[key]
+        return seen
 
 
 def _hub(config: RunConfig, environment: dict[str, str], fetch: bool) -> Hub:

@@ -17,6 +17,9 @@ from launcher.facts.facts import Facts
 from launcher.plan.content import content_hash, plain
 from launcher.render import job, side_jobs
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""libyaml's where PyYAML was built with it: ten times as fast, which a sweep of a thousand points feels."""
+
 
 def render(plan: Plan, facts: Facts) -> dict[str, bytes]:
     """All files by their path in the run folder, in a fixed order.
@@ -54,7 +57,7 @@ def render(plan: Plan, facts: Facts) -> dict[str, bytes]:
 
 def config_yaml(plan: Plan) -> str:
     """The resolved configuration for people; Hydra can compose it again."""
-    text: str = yaml.safe_dump(plain(plan.config), sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(plain(plan.config), Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=120)
     return text
 
 

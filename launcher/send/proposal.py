@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from conf.record import Plan
@@ -23,8 +23,12 @@ class Proposal:
     artifacts: Mapping[str, bytes]
 
 
-def propose_config(config: RunConfig, *, fetch: bool = True) -> Proposal:
+def propose_config(
+    config: RunConfig, *, fetch: bool = True, look: Callable[[RunConfig], Facts] | None = None
+) -> Proposal:
     """The proposal of a composed configuration; without `fetch` no weights and no data of a hub are fetched.
+
+    `look` gathers the facts: a `Gatherer` for the points of a sweep.
 
     Raises:
         ConfigurationError: with all problems.
@@ -34,7 +38,7 @@ def propose_config(config: RunConfig, *, fetch: bool = True) -> Proposal:
     from launcher.plan.plan import make_plan
     from launcher.render.artifacts import render
 
-    facts = gather(config, fetch=fetch)
+    facts = look(config) if look else gather(config, fetch=fetch)
     problems = check(config, facts)
     if problems:
         raise ConfigurationError(problems)
