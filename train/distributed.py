@@ -68,6 +68,17 @@ class World:
         dist.all_gather_object(values, value, group=self.control)
         return cast("list[T]", values)
 
+    def exchange(self) -> Callable[[T], list[T]]:
+        """`gather` over connections of its own, for a thread: what ranks say there meets nothing else; a collective."""
+        group = _control_group()
+
+        def gathered(value: T) -> list[T]:
+            values: list[Any] = [None] * self.size
+            dist.all_gather_object(values, value, group=group)
+            return cast("list[T]", values)
+
+        return gathered
+
     def said_by_first(self, value: T) -> T:
         """Rank 0's `value` on every rank; a collective."""
         values: list[Any] = [value]
@@ -112,10 +123,14 @@ def join(topology: Topology, deterministic: bool = False) -> World:
     else:
         device = torch.device("cpu")
         start_distributed("gloo", COLLECTIVE_TIMEOUT)
-    control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
-    if control is None:
+    return World(dist.get_rank(), dist.get_world_size(), local_rank, device, _control_group())
+
+
+def _control_group() -> dist.ProcessGroup:
+    group: dist.ProcessGroup | None = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+    if group is None:
         raise RuntimeError("this rank is not a member of the group of all ranks")
-    return World(dist.get_rank(), dist.get_world_size(), local_rank, device, control)
+    return group
 
 
 def leave() -> None:

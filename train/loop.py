@@ -53,6 +53,7 @@ def train(training: Training) -> Ending:
             training.window.add_step(step, data_s)
             progress.step = step.number
             progress.tokens_seen += step.tokens
+            progress.place = step.place
             saving = is_save_due(training, step.number)
             if is_due(step.number, training.plan.config.train.logging_steps, training.total_steps):
                 finite = log(training, step)

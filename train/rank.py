@@ -17,12 +17,14 @@ import torch
 from conf.layout import RunFolder
 from conf.outcome import Cause, State
 from conf.record import Layout, Plan, read_plan
+from conf.schema import Packing
 from train import distributed
 from train.assembly import assemble
 from train.checkpoint import checkpoint
-from train.data.batches import Loader
+from train.data.batches import Loader, TrainingBatches
+from train.data.block import BadRow
 from train.data.documents import Documents
-from train.data.prepared import read_prepared
+from train.data.prepared import Prepared, read_prepared
 from train.distributed import World
 from train.engine import parameter_count
 from train.evaluation.course import Course
@@ -35,6 +37,7 @@ from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
 from train.stop import StopVote
+from train.tasks.task import Task
 from train.training import Ending, Progress, Record, Training, stopped
 
 
@@ -115,7 +118,9 @@ def prepared(
         packed = plan.packing != "none"
         return Loader(documents, config, layout.batch, world.rank, world.size, world.device, task.collate, packed)
 
-    loader = cast("Loader", loader_of(documents))
+    loader: TrainingBatches = cast("Loader", loader_of(documents))
+    if config.data.streaming:
+        loader = stream_batches(plan, layout, folder, data, world, task, journal)
     operations = operations_per_token(engine.module, engine.module.config, mean_context(documents.lengths))
     training = Training(
         plan=plan,
@@ -141,6 +146,27 @@ def prepared(
         print(share.in_words(), flush=True)
     go_on(training)
     return training
+
+
+def stream_batches(
+    plan: Plan, layout: Layout, folder: RunFolder, data: Prepared, world: World, task: Task, journal: Journal
+) -> TrainingBatches:
+    """The training batches of data that is read while training; a collective."""
+    from transformers import AutoTokenizer
+
+    from train.data.stream_batches import StreamLoader
+    from train.data.stream_sources import open_stream
+
+    config = plan.config
+    tokenizer = AutoTokenizer.from_pretrained(folder.model, trust_remote_code=config.model.trust_remote_code)
+    stream, encoder = open_stream(config, data.stream, tokenizer)
+
+    def report(row: BadRow) -> None:
+        journal.event("warning", text=f"broken and left out: {row}")
+
+    packed = plan.packing != Packing.none.value
+    place = layout.batch, world.rank, world.size, world.device
+    return StreamLoader(stream, encoder, config, *place, task.collate, packed, world.exchange(), report)
 
 
 def begin(training: Training) -> Ending:
@@ -171,7 +197,9 @@ def go_on(training: Training) -> None:
         return
     state = checkpoint.load(training.engine, info)
     course = Course.of_state(state.get("course"))
-    training.progress = Progress(info.step, int(state["tokens_seen"]), saved_step=info.step, course=course)
+    place = state.get("place")
+    training.progress = Progress(info.step, int(state["tokens_seen"]), saved_step=info.step, course=course, place=place)
+    training.loader.go_on(place)
     say(training, f"going on after step {info.step} of attempt {state['attempt']}", event="resumed")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from conf.layout import RunFolder
 from conf.outcome import State, StopReason
 from conf.record import Layout, Plan
-from train.data.batches import Loader
+from train.data.batches import Loader, TrainingBatches
 from train.distributed import World
 from train.engine import Engine
 from train.evaluation.course import Course
@@ -50,12 +51,13 @@ def not_a_number(step: int) -> Ending:
 
 @dataclass
 class Progress:
-    """How far the run is; travels in checkpoints."""
+    """How far the run is; travels in checkpoints. `place` is `Step.place` of the last step."""
 
     step: int = 0
     tokens_seen: int = 0
     saved_step: int = 0
     course: Course = field(default_factory=Course)
+    place: Mapping[str, Any] | None = None
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Training:
     attempt: int
     world: World
     engine: Engine
-    loader: Loader
+    loader: TrainingBatches
     validation: Loader | None
     test: Loader | None
     total_steps: int

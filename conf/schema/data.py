@@ -35,6 +35,7 @@ class LongRows(Enum):
     truncate = "truncate"
     drop = "drop"
     error = "error"
+    split = "split"
 
 
 class SplitBy(Enum):
@@ -127,7 +128,8 @@ class DataConfig:
     max_target_length: int = key(128, "`seq2seq_lm`: longest text the decoder learns to write, in tokens.")
     on_long: LongRows = key(
         LongRows.truncate,
-        "A document over `max_length` is cut, dropped or an error; the number is said.",
+        "A document over `max_length` is cut, dropped or an error; the number is said. Plain text can be `split` into "
+        "documents that follow each other, so that all of it is learnt.",
     )
     packing: Packing = key(
         Packing.exact,
@@ -151,10 +153,16 @@ class DataConfig:
     clean: CleanConfig = key(CleanConfig, "What is taken out of the training data.")
     streaming: bool = key(
         False,
-        "Read and tokenise while training instead of before, for data larger than the disk: needs `train.max_steps`; "
-        "shuffles within `shuffle_buffer` rows.",
+        "Read and tokenise while training instead of before, for data larger than the disk or the patience. "
+        "`train_file` may be a folder or a pattern (`shards/*.jsonl.gz`); needs `train.max_steps`; starts again at the "
+        "end. The data step reads the head alone, so there is no report on the whole, nothing is held out, and broken "
+        "rows count against `max_bad_rows` as they come.",
     )
-    shuffle_buffer: int = key(10_000, "`streaming`: rows among which the next one is drawn.")
+    shuffle_buffer: int = key(
+        10_000,
+        "`streaming`: rows that are shuffled among each other, in an order that follows from the seed; files are "
+        "shuffled too. Each rank holds twice as many in memory, at most 256 MiB.",
+    )
     prepare: PrepareWhere = key(
         PrepareWhere.auto,
         "Where tokenisation runs: `inline` before the ranks meet, `job` as a CPU job before the GPU job, `auto` "

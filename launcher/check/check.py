@@ -17,10 +17,12 @@ from launcher.check.batch import batch_problems, parallel_problems
 from launcher.check.cleaning import cleaning_problems
 from launcher.check.cluster import cluster_problems
 from launcher.check.data import data_problems
+from launcher.check.evaluation import evaluation_problems
 from launcher.check.method import method_problems
 from launcher.check.model import model_problems
 from launcher.check.numbers import number_problems
 from launcher.check.selection import selection_problems
+from launcher.check.streaming import streaming_problems
 from launcher.check.task import task_problems
 from launcher.facts.facts import Facts
 from launcher.plan.content import content_of, difference, flatten, run_id
@@ -49,9 +51,11 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
         *task_problems(config, facts),
         *adapter_key_problems(config),
         *method_problems(config, facts),
+        *evaluation_problems(config),
         *data_problems(config, facts),
         *selection_problems(config, facts),
         *cleaning_problems(config, facts),
+        *streaming_problems(config),
         *parallel_problems(config, facts),
         *batch_problems(config, facts),
         *cluster_problems(config, facts),

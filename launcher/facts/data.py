@@ -11,7 +11,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -110,8 +110,34 @@ def gather_data(config: DataConfig, cwd: Path, builtin: Path, hub: Hub) -> dict[
     given |= {"data.validation_file": config.validation_file, "data.test_file": config.test_file}
     for key, named in given.items():
         if named:
-            files[key] = look_at(key, named, resolve_data_path(named, cwd, builtin))
+            look = look_at_shards if config.streaming and key == "data.train_file" else look_at
+            files[key] = look(key, named, resolve_data_path(named, cwd, builtin))
     return files
+
+
+def look_at_shards(key: str, given: str, path: Path) -> DataFile:
+    """What is known of a folder or a pattern of data files, read one after the other: the head of the first."""
+    if path.is_file():
+        return look_at(key, given, path)
+    try:
+        found = sorted(path.iterdir() if path.is_dir() else path.parent.glob(path.name))
+        shards = [each for each in found if each.is_file() and _suffix(each) in SUFFIXES and each.name[0] != "."]
+        size = sum(each.stat().st_size for each in shards)
+    except OSError as error:
+        return DataFile(key, given, str(path), error=error.strerror or str(error))
+    if not shards:
+        kinds = ", ".join(SUFFIXES)
+        return DataFile(
+            key, given, str(path), error=f"neither a file nor a folder or pattern with data files ({kinds})"
+        )
+    first = look_at(key, given, shards[0])
+    reason = f"{first.error} ({shards[0].name})" if first.error else ""
+    rows = None if not first.rows or not first.size else round(first.rows * size / first.size)
+    return replace(first, path=str(path), size=size, rows=rows, rows_estimated=True, error=reason)
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def look_at(key: str, given: str, path: Path) -> DataFile:
@@ -120,7 +146,7 @@ def look_at(key: str, given: str, path: Path) -> DataFile:
         size = path.stat().st_size
         if not path.is_file():
             return DataFile(key, given, str(path), error="is not a file")
-        suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+        suffix = _suffix(path)
         if suffix not in SUFFIXES:
             return DataFile(key, given, str(path), size, error=f"has the suffix {suffix or 'of nothing'!r}")
         if size == 0:

@@ -20,6 +20,7 @@ def save(training: Training) -> None:
         "step": progress.step,
         "tokens_seen": progress.tokens_seen,
         "course": progress.course.as_state(),
+        "place": progress.place,
     }
     saved = checkpoint.save(training.engine, training.world, training.folder, progress.step, state)
     if saved.error is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -55,15 +54,18 @@ class Step:
 class TrainingBatches(Protocol):
     """What the loop trains on: `Loader`, or `stream_batches.StreamLoader` where the data has no end."""
 
+    @property
+    def units(self) -> float:
+        """What an epoch consists of; infinite where that is not known."""
+        ...
+
+    units_per_step: int
+
     def total_steps(self, epochs: float, max_steps: int | None) -> int: ...
 
     def steps(self, first_step: int, last_step: int) -> Iterator[Step]: ...
 
     def longest(self) -> MicroBatch: ...
-
-    def ends_epoch(self, step: Step) -> bool:
-        """Whether an epoch ended in this step."""
-        ...
 
     def go_on(self, place: Mapping[str, Any] | None) -> None:
         """Begin after the step that gave this `place`."""
@@ -111,11 +113,6 @@ class Loader:
     def total_steps(self, epochs: float, max_steps: int | None) -> int:
         """Optimizer steps of a run: `max_steps` where given, else enough for `epochs` passes."""
         return order.total_steps(self.units, self.units_per_step, epochs, max_steps)
-
-    def ends_epoch(self, step: Step) -> bool:
-        """Whether an epoch ended in this step."""
-        before = step.epoch - self.units_per_step / self.units
-        return math.floor(step.epoch + 1e-9) > math.floor(before + 1e-9)
 
     def go_on(self, place: Mapping[str, Any] | None) -> None:
         """Nothing to do: the number of a step says which documents it has."""

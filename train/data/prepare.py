@@ -38,6 +38,7 @@ from train.data.prepared import Part, Prepared, Split, read_prepared, write_prep
 from train.data.report import report_lines, report_on
 from train.data.selection import select
 from train.data.splits import Source, sources
+from train.data.stream_sources import Head, StreamFile, head_of, stream_sources
 
 Report = Callable[[str, int, int], None]
 """What is being done, how much of it is done and how much there is, in bytes (rows for hub data sets)."""
@@ -108,6 +109,7 @@ class _Preparation:
             notes=notes,
             warnings=report.findings,
             labels=self._labelling.labels if self._labelling else None,
+            stream=self._streamed(),
         )
 
     def documents(self) -> tuple[dict[str, Split], DataReport, list[str]]:
@@ -129,6 +131,8 @@ class _Preparation:
         # What was lost in a source that serves several splits is said once.
         said = [f"{name}: {split.in_words(losses=name in parts)}" for name, split in splits.items()]
         notes = [*self._special["notes"], *said]
+        if self.config.data.streaming:
+            notes.append(f"train: what is said of it is said of its head; {self._head.in_words()} are streamed")
         notes += [*report_lines(report), *(f"broken and left out: {row}" for row in self._bad_rows(parts))]
         for note in [*notes, *(f"look at this: {finding}" for finding in report.findings)]:
             self.report(note, 0, 0)
@@ -136,14 +140,31 @@ class _Preparation:
 
     @cached_property
     def _sources(self) -> dict[str, list[Source]]:
-        return sources(self.config.data)
+        data = self.config.data
+        found = sources(data, training=self.config.train.max_steps != 0)
+        return {"train": [self._head], **found} if data.streaming else found
+
+    @cached_property
+    def _head(self) -> Head:
+        return head_of(stream_sources(self.config.data))
+
+    def _streamed(self) -> list[StreamFile]:
+        """The files of a stream; none where the data is not one, or is on the hub."""
+        if not self.config.data.streaming:
+            return []
+        return [(source.name, source.size) for source in self._head.whole if source.hub is None]
+
+    @property
+    def _leading(self) -> list[Source]:
+        """The training data, or where there is none what is evaluated."""
+        return self._sources.get("train") or [source for found in self._sources.values() for source in found]
 
     @cached_property
     def _labelling(self) -> Labelling | None:
         """How labels are read, of data that has them."""
         if self.config.task.name is not TaskName.seq_cls:
             return None
-        return labelling_of(self._sources["train"], self.config, self.cache)
+        return labelling_of(self._leading, self.config, self.cache)
 
     @cached_property
     def _row_options(self) -> dict[str, Any]:
@@ -159,7 +180,7 @@ class _Preparation:
     @cached_property
     def _tokenizer_folder(self) -> Path:
         """The tokenizer as this run uses it, made where it is not in the cache."""
-        digests = [source.digest for source in self._sources["train"]]
+        digests = [source.digest for source in self._leading]
         content = json.dumps([digests, self._row_options], sort_keys=True)
         identity = tokenizers.tokenizer_identity(self.config.model, content)
         task = (
@@ -187,7 +208,7 @@ class _Preparation:
         model, data = self.config.model, self.config.data
         if tokenizers.tokenizer_source(model) == tokenizers.TRAINED:
             self.report("training a tokenizer", 0, 0)
-            texts = itertools.chain.from_iterable(source.texts(data) for source in self._sources["train"])
+            texts = itertools.chain.from_iterable(source.texts(data) for source in self._leading)
             tokenizer = tokenizers.train_tokenizer(texts, model.tokenizer_vocab_size)
             if self._labelling is not None:
                 tokenizers.fit_to_classifier(tokenizer, model)

@@ -142,7 +142,8 @@ class Labels:
 class Prepared:
     """What the data step made. `digest` names the content of all splits.
 
-    `notes` say what a person should know, `warnings` what deserves a look before the results are believed.
+    `notes` say what a person should know, `warnings` what deserves a look before the results are believed. With
+    `data.streaming` the split `train` is the head of the data alone, and `stream` names all of its files with their bytes.
     """
 
     splits: dict[str, Split]
@@ -155,6 +156,7 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
     labels: Labels | None = None
     warnings: list[str] = field(default_factory=list)
+    stream: list[tuple[str, int]] = field(default_factory=list)
 
     def open(self, name: str) -> Documents | None:
         """The documents of `train`, `validation` or `test`; None where there is no such split."""

@@ -75,20 +75,23 @@ class Source:
         return shape_of(first.columns, data, f"{self.name}:{first.line}")
 
 
-def sources(data: DataConfig) -> dict[str, list[Source]]:
+def sources(data: DataConfig, training: bool = True) -> dict[str, list[Source]]:
     """The sources by split: those of `train` and, where given, of `validation` and `test`, one each.
+
+    Without `training` there need be none of `train`, and of what is streamed there is none here (`stream_sources`).
 
     Raises:
         DataError: there is no training data, a file is missing, or the hub data set is not on this machine.
     """
     given = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
-    found = {name: [_file(f"data.{name}_file", path)] for name, path in given.items() if path is not None}
+    read = {name: path for name, path in given.items() if path is not None and not (data.streaming and name == "train")}
+    found = {name: [_file(f"data.{name}_file", path)] for name, path in read.items()}
     if data.train_files:
         files = data.train_files.items()
         found["train"] = [_file(f"data.train_files.{label}", path, label) for label, path in files]
-    if data.dataset_name is not None:
+    if data.dataset_name is not None and not data.streaming:
         found = _hub(data.dataset_name, data.dataset_config_name) | found
-    if "train" not in found:
+    if "train" not in found and (training or not found) and not data.streaming:
         raise DataError("no training data: give data.train_file, data.train_files or data.dataset_name")
     return {name: found[name] for name in given if name in found}
 

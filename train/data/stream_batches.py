@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from conf.record import Batch
-from conf.schema import RunConfig
+from conf.schema import RunConfig, TaskName
 from train.data import packing
 from train.data.ahead import ahead
 from train.data.batches import READ_AHEAD, Step
@@ -57,8 +57,9 @@ class StreamLoader:
         self._data, self._batch = config.data, batch
         self._rank, self._world = rank, world
         self._device, self._collate, self._packed = device, collate, packed
+        self._paired = config.task.name is TaskName.seq2seq_lm
         self._start = Position()
-        self._epochs = 0.0
+        self.units, self.units_per_step = math.inf, batch.global_batch_size
 
     def total_steps(self, epochs: float, max_steps: int | None) -> int:
         """Optimizer steps of the run: `max_steps`; no plan has a stream without.
@@ -73,17 +74,13 @@ class StreamLoader:
     def go_on(self, place: Mapping[str, Any] | None) -> None:
         """Begin after the step that gave this `place`."""
         self._start = Position() if place is None else msgspec.convert(place, Position)
-        self._epochs = self._start.place.epoch + self._start.place.passed
-
-    def ends_epoch(self, step: Step) -> bool:
-        """Whether the first row of an epoch came in this step."""
-        ended, self._epochs = math.floor(step.epoch) > math.floor(self._epochs), step.epoch
-        return ended
 
     def longest(self) -> MicroBatch:
         """A micro batch as large as any may become, for the rehearsal: what comes is not known."""
-        length = self._data.max_length
-        document = Document(np.zeros(length, np.int64), np.arange(length) > 0)
+        before, length = 1, self._data.max_length
+        if self._paired:
+            before, length = length, length + self._data.max_target_length
+        document = Document(np.zeros(length, np.int64), np.arange(length) >= before)
         return to_device(self._tensors([document] * self._batch.micro_batch_size), self._device)
 
     def steps(self, first_step: int, last_step: int) -> Iterator[Step]:
