@@ -12,10 +12,16 @@ from launcher.problems import Problem, nearest
 
 def selection_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     """What is wrong with the choice of sources and with the rows held out."""
-    yield from _source_problems(config.data)
+    if config.train.max_steps != 0 or _held_out_is_wanted(config.data):
+        yield from _source_problems(config.data)
     yield from _weight_problems(config.data)
     yield from _size_problems(config.data, facts)
     yield from _split_problems(config, facts)
+
+
+def _held_out_is_wanted(data: DataConfig) -> bool:
+    """Whether evaluation alone needs the training data: rows of it, or a hub data set, are what is evaluated."""
+    return bool(data.validation_size or data.test_size) or not (data.validation_file or data.test_file)
 
 
 def _source_problems(data: DataConfig) -> Iterator[Problem]:

@@ -10,9 +10,10 @@ from conf.layout import Attempt, RunFolder
 from conf.outcome import Outcome, State
 from conf.record import Plan
 from launcher.runs.cause import find_root_cause
-from launcher.runs.read import Line, last_text_lines, number, read_lines, read_tail
+from launcher.runs.read import last_text_lines, read_lines, read_tail
 from launcher.send.local import LocalEnd
 from launcher.show import units
+from launcher.show.evaluations import evaluation_lines, prediction_rows
 from launcher.show.progress import ended_words
 from launcher.show.show import cause_lines
 
@@ -46,34 +47,6 @@ def print_done(folder: RunFolder, plan: Plan) -> None:
     print("\n".join(place_lines(folder, plan)))
 
 
-def evaluation_lines(folder: RunFolder) -> list[str]:
-    """The first and the last evaluation, side by side."""
-    found = {int(line["step"]): line for line in _evaluations(folder)}
-    if not found:
-        return []
-    first, last = found[min(found)], found[max(found)]
-    when = "before" if first["step"] == 0 else f"step {first['step']}"
-    rows = [(when, first)] if first is not last else []
-    rows.append(("after" if rows else f"step {last['step']}", last))
-    lines = ["evaluation"]
-    for name, line in rows:
-        loss, perplexity = number(line.get("loss")), number(line.get("perplexity"))
-        words = [f"loss {loss:.4f}" if loss is not None else "", f"perplexity {perplexity:.5g}" if perplexity else ""]
-        lines.append(f"  {name:<8} " + "  ".join(word for word in words if word))
-    return lines
-
-
-def _evaluations(folder: RunFolder) -> list[Line]:
-    """Evaluations of the validation set; those of a test set carry a name of their own."""
-    return [
-        line
-        for line in read_lines(folder.events)
-        if line.get("event") == "evaluation"
-        and isinstance(line.get("step"), int)
-        and line.get("split", "validation") == "validation"
-    ]
-
-
 def answer_lines(folder: RunFolder) -> list[str]:
     """A few prompts with the exported model's answers."""
     lines = []
@@ -98,6 +71,7 @@ def place_lines(folder: RunFolder, plan: Plan) -> list[str]:
         rows.append(("model", f"{folder.export} ({units.size(_folder_size(folder.export))})"))
     if folder.adapter.is_dir():
         rows.append(("adapter", f"{folder.adapter} ({units.size(_folder_size(folder.adapter))})"))
+    rows += prediction_rows(folder)
     if folder.wandb.is_dir():
         rows.append(("W&B", str(folder.wandb)))
     run = quote(str(folder.path))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from conf.layout import RunFolder
+from launcher.runs import evaluations
 from launcher.runs.read import Follower, Line, number, read_tail
 from launcher.show import units
 
@@ -143,9 +144,10 @@ def describe_event(line: Line) -> str:
     """An event in words, where a person wants a line of it."""
     event = line.get("event")
     if event == "evaluation":
-        loss, perplexity = number(line.get("loss")), number(line.get("perplexity"))
-        words = [f"loss {loss:.4f}" if loss is not None else "", f"perplexity {perplexity:.4g}" if perplexity else ""]
-        return f"evaluation at step {line.get('step')}: " + ", ".join(word for word in words if word)
+        split = "test" if line.get("split") == "test" else "evaluation"
+        return f"{split} at step {line.get('step')}: {evaluations.in_words(evaluations.metrics(line))}"
+    if event == "best_loaded":
+        return f"best model: that of step {line.get('step')}"
     if event == "checkpoint":
         size, seconds = number(line.get("bytes")), number(line.get("seconds"))
         return f"checkpoint of step {line.get('step')}" + (

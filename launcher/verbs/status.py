@@ -100,7 +100,7 @@ def table_row(standing: Standing, now: float) -> tuple[str, ...]:
 def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     """One run, label by label."""
     from launcher.show import units
-    from launcher.show.ending import evaluation_lines
+    from launcher.show.evaluations import evaluation_lines
     from launcher.show.plan_page import states_text
 
     folder, plan = standing.folder, standing.plan
@@ -110,7 +110,7 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
         rows.append(("reason", standing.reason))
     rows.append(("model", f"{plan.model_type}, {units.count(plan.parameters) if plan.parameters else '?'} parameters"))
     rows.append(("states", states_text(plan)))
-    rows += [("evaluation", line.strip()) for line in evaluation_lines(folder)[1:]]
+    rows += [("evaluation" if index == 0 else "", line) for index, line in enumerate(evaluation_lines(folder)[1:])]
     rows.append(("folder", str(folder.path)))
     if standing.outcome is not None and standing.outcome.checkpoint:
         rows.append(("checkpoint", standing.outcome.checkpoint))

@@ -65,7 +65,11 @@ def test_eta_starts_again_after_a_resume_and_ignores_evaluations() -> None:
     [
         (
             {"event": "evaluation", "step": 5, "loss": 1.5, "perplexity": 4.4817},
-            "evaluation at step 5: loss 1.5000, perplexity 4.482",
+            "evaluation at step 5: loss 1.5, perplexity 4.4817",
+        ),
+        (
+            {"event": "evaluation", "split": "test", "step": 5, "loss": 1.5, "accuracy": 0.75, "f1_micro": 0.1},
+            "test at step 5: loss 1.5, accuracy 0.75",
         ),
         (
             {"event": "checkpoint", "step": 5, "seconds": 1.25, "bytes": 3 << 20},

@@ -14,7 +14,8 @@ from conf.schema import ParallelConfig, Precision
 from launcher.plan.memory import model_states
 from launcher.runs.cause import find_root_cause
 from launcher.send.local import LocalEnd
-from launcher.show.ending import answer_lines, evaluation_lines, place_lines, report_end
+from launcher.show.ending import answer_lines, place_lines, report_end
+from launcher.show.evaluations import evaluation_lines
 from launcher.show.plan_page import BAR_WIDTH, bar_parts, deepspeed_lines, plan_rows
 from launcher.show.show import Page, cause_lines, headline, print_table
 from tests.unit.runs import append, begin, end, make_run, write_failure
@@ -111,8 +112,9 @@ def test_a_good_end_shows_before_and_after_answers_places_and_what_next(
     plan = read_plan(folder.run_json)
     assert evaluation_lines(folder) == [
         "evaluation",
-        "  before   loss 5.0000  perplexity 148.4",
-        "  after    loss 0.5000  perplexity 1.6487",
+        "              validation, step 0 → 100",
+        "  loss        5 → 0.5",
+        "  perplexity  148.4 → 1.6487",
     ]
     answers = answer_lines(folder)
     assert answers[1:3] == ["  > 2 + 2 =", "    4"]
@@ -123,7 +125,7 @@ def test_a_good_end_shows_before_and_after_answers_places_and_what_next(
     assert f"{folder.export} (2.0 KiB)" in places
     assert f"muster resume {folder.path} train.max_steps=200" in places
     assert report_end(folder, plan, LocalEnd(0, attempt, read_outcome(folder.outcome), [])) == 0
-    assert "perplexity 1.6487" in capsys.readouterr().out
+    assert "148.4 → 1.6487" in capsys.readouterr().out
 
 
 def test_other_ends_say_what_was_saved_and_how_to_go_on(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

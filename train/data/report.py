@@ -37,7 +37,7 @@ def report_on(
     splits = {}
     for name, documents in opened.items():
         leaked = seen = 0
-        if name != "train":
+        if name != "train" and "train" in inputs:
             leaked = int(leaks(inputs["train"], [inputs[name]]).sum())
             seen = int(leaks(inputs[name], [inputs["train"]]).sum())
         splits[name] = _split_report(selection.splits[name], documents, leaked, seen, labels)
@@ -113,7 +113,10 @@ def _label_counts(documents: Documents, labels: Labels | None) -> dict[str, int]
 
 def _findings(report: DataReport, data: DataConfig, labels: Labels | None) -> Iterator[str]:
     """What may make results worse, or better than they are."""
-    train = report.splits["train"]
+    yield from _source_findings(report, data)
+    train = report.splits.get("train")
+    if train is None:
+        return
     for name, split in report.splits.items():
         if split.seen:
             yield (
@@ -127,7 +130,6 @@ def _findings(report: DataReport, data: DataConfig, labels: Labels | None) -> It
         )
     if labels is not None and train.contradictions:
         yield f"{train.contradictions} training documents have the text of another one with another label"
-    yield from _source_findings(report, data)
     yield from _label_findings(report)
     for name, count in train.epoch.items():
         if count >= 2 * train.sources[name]:

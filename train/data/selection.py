@@ -50,6 +50,8 @@ def select(parts: dict[str, list[Part]], config: RunConfig, cache: Path) -> Sele
         DataError: rows cannot be held out as asked for.
     """
     data = config.data
+    if "train" not in parts:
+        return Selection({name: Split.of(found) for name, found in parts.items()}, {})
     weights = [data.weights[part.name] for part in parts["train"]] if data.weights else []
     splits = {name: Split.of(found, weights if name == "train" else []) for name, found in parts.items()}
     sizes = (
