@@ -90,7 +90,7 @@ def test_export_is_the_trained_model(exports: dict[str, tuple[RunFolder, list[An
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the ranks: sums of two threads round otherwise
     with torch.no_grad():
-        logits = model(proof._tokens(model.config, torch.device("cpu"))).logits[0].float().numpy()
+        logits = model(**proof._inputs(model.config, torch.device("cpu"))).logits[0].float().numpy()
     torch.set_num_threads(threads)
     assert (logits == ranks[0][1]).all()
 

@@ -14,6 +14,9 @@ from train.generation.whole import generator
 from train.tasks.task import Prediction
 from train.training import Training
 
+AT_ONCE = 8
+"""Documents that a rank answers at a time, where nothing is said; the same on any number of ranks."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -23,7 +26,7 @@ class Answers:
     tokens_per_second: float
 
 
-def answers(training: Training, documents: Documents, micro: int) -> Answers | None:
+def answers(training: Training, documents: Documents) -> Answers | None:
     """Ask for an answer to the first `task.max_predictions` documents; None where a stop came between; a collective.
 
     The model is in evaluation mode already.
@@ -32,7 +35,7 @@ def answers(training: Training, documents: Documents, micro: int) -> Answers | N
     if generation is None:
         raise ValueError(f"{type(task).__name__} does not answer")
     count = min(len(documents), training.plan.config.task.max_predictions or len(documents))
-    batches = batches_of(documents, count, micro)
+    batches = batches_of(documents, count, training.plan.config.train.per_device_eval_batch_size or AT_ONCE)
     started, tokens, done = time.monotonic(), 0, 0
     predictions: list[Prediction] = []
     ranks_of_memory = 1 if world.device.type == "cuda" else training.plan.topology.ranks_per_node

@@ -59,7 +59,7 @@ def evaluate(training: Training, loader: Loader) -> Evaluation | None:
                 training.journal.phase("evaluate", done, unit="micro batches")
         answered = None
         if training.task.generation is not None:
-            answered = answers(training, loader.documents, micro)
+            answered = answers(training, loader.documents)
             if answered is None:
                 return None
     finally:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from train.distributed import World
 from train.engine import Engine, sharded_for_forward
-from train.model.model import placement
+from train.model.model import auto_class, placement, task_of
 
 TOKENS = 64
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -46,7 +46,7 @@ def engine_logits(engine: Engine) -> Tensor:
 def logits_of(model: Callable[..., Any], config: Any, device: torch.device) -> Tensor:
     """Logits as `engine_logits` has them, of any model in evaluation mode with this configuration."""
     with torch.no_grad():
-        return _plain(model(input_ids=_tokens(config, device)).logits)
+        return _plain(model(**_inputs(config, device)).logits)
 
 
 def compare(model: Any, folder: Path, expected: Tensor, weight_bytes: int, world: World) -> Comparison:
@@ -102,11 +102,12 @@ def _control_group_room() -> list[int]:
     return room
 
 
-def _tokens(config: Any, device: torch.device) -> Tensor:
-    """The same 64 token ids every time."""
+def _inputs(config: Any, device: torch.device) -> dict[str, Tensor]:
+    """The same 64 token ids every time; a decoder behind an encoder reads them as well."""
     size = int(config.get_text_config().vocab_size)
     generator = torch.Generator().manual_seed(64)
-    return torch.randint(0, size, (1, TOKENS), generator=generator).to(device)
+    ids = torch.randint(0, size, (1, TOKENS), generator=generator).to(device)
+    return {"input_ids": ids, "decoder_input_ids": ids} if config.is_encoder_decoder else {"input_ids": ids}
 
 
 def _plain(logits: Tensor) -> Tensor:
@@ -142,14 +143,12 @@ def _sharded_logits(model: Any, folder: Path, world: World) -> Tensor:
     reloaded = _from_pretrained(model, folder)
     del keeps_sharding
     with sharded_for_forward(reloaded, configuration) as forward, torch.no_grad():
-        return _plain(forward(input_ids=_tokens(model.config, world.device)).logits)
+        return _plain(forward(**_inputs(model.config, world.device)).logits)
 
 
 def _from_pretrained(model: Any, folder: Path, **arguments: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
     # A model whose code came with it is loaded by its own class: its folder alone would not do.
-    loader = type(model) if model.is_remote_code() else AutoModelForCausalLM
+    loader = type(model) if model.is_remote_code() else auto_class(task_of(model))
     implementation = model.config._attn_implementation
     return loader.from_pretrained(
         folder, dtype=model.dtype, attn_implementation=implementation, local_files_only=True, **arguments

@@ -14,12 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from conf.outcome import Cause
 from train.data.documents import Document, LongArray
 from train.generation.sampling import SAMPLING, processors, seed_of
 from train.tasks.task import Prediction
 
 MORE_TOKENS = 16
 """Tokens an answer may be longer than the expected one, where nothing is said: it shows that a model does not stop."""
+
+BEAMS = ("length_penalty", "early_stopping")
+"""Keys of GenerationConfig that only a search with several beams reads."""
+
+
+class GenerationError(Exception):
+    """Answers cannot be generated as `task.generation` says."""
+
+    cause = Cause.config
+
 
 Numbered = tuple[int, Document]
 """A document behind its place in the split."""
@@ -66,8 +77,8 @@ class Generation:
         positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._positions: int | None = None if self._encodes else positions
         self._samples = bool(options.get("do_sample"))
-        self._sampling = copy.deepcopy(model.generation_config)
-        self._config = _searching(model, tokenizer, self._samples)
+        self._sampling = with_options(model.generation_config, options)
+        self._config = _searching(self._sampling, tokenizer, self._samples)
         tokens = tokenizer.added_tokens_decoder
         self._special = {number for number, token in tokens.items() if token.special}
 
@@ -133,24 +144,41 @@ class Generation:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def _searching(model: Any, tokenizer: Any, samples: bool) -> Any:
-    """The model's configuration without sampling: what it samples by otherwise is noise upon the scores."""
-    config = copy.deepcopy(model.generation_config)
-    config.do_sample = False
-    for name in SAMPLING:
-        setattr(config, name, None)
-    if samples:
-        config.num_beams = 1
+def with_options(config: Any, options: Mapping[str, Any]) -> Any:
+    """A copy of a GenerationConfig with `task.generation` on top of it, and without values that mean nothing then.
+
+    Some hub models come with such values, and transformers refuses to save them.
+
+    Raises:
+        GenerationError: transformers knows no such key, or finds that the values contradict each other.
+    """
+    result = copy.deepcopy(config)
+    try:
+        unknown = result.update(**options)
+        idle = (*(() if result.do_sample else SAMPLING), *(() if (result.num_beams or 1) > 1 else BEAMS))
+        for name in idle:
+            setattr(result, name, None)
+        result.validate(strict=bool(options))
+    except ValueError as error:
+        raise GenerationError(f"task.generation: {error}") from error
+    if unknown:
+        raise GenerationError(f"task.generation: transformers' GenerationConfig has no {', '.join(unknown)}")
+    return result
+
+
+def _searching(config: Any, tokenizer: Any, samples: bool) -> Any:
+    """The same without sampling: what is sampled by is noise upon the scores."""
+    config = with_options(config, {"do_sample": False} | ({"num_beams": 1} if samples else {}))
     config.use_cache = True
     config.max_length = None
     config.pad_token_id = tokenizer.pad_token_id
-    config.eos_token_id = stop_tokens(model, tokenizer)
+    config.eos_token_id = stop_tokens(config, tokenizer)
     return config
 
 
-def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end an answer: the model's own and the tokenizer's."""
-    own = model.generation_config.eos_token_id
+def stop_tokens(config: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end an answer: those of a GenerationConfig and the tokenizer's."""
+    own = config.eos_token_id
     found = [own] if isinstance(own, int) else list(own or [])
     return found if tokenizer.eos_token_id in (None, *found) else [*found, tokenizer.eos_token_id]
 

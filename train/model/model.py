@@ -18,8 +18,12 @@ from conf.layout import RunFolder
 from conf.record import Device, Layout, Plan
 from conf.schema import ModelInit, Precision, Quantization, TaskName
 from train.data.prepared import Prepared
+from train.generation.generation import with_options
 from train.methods.quantization import quantization_config, whole_modules
 from train.model import attention, head
+from train.model.spared import spare_detection
+
+spare_detection()
 
 DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp32: torch.float32, Precision.fp16: torch.float16}
 
@@ -69,6 +73,8 @@ def load_model(
         if new:
             report(head.in_words(new, labels))
     model.config.use_cache = False
+    if model.can_generate():
+        model.generation_config = with_options(model.generation_config, plan.config.task.generation)
     if plan.config.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return cast(nn.Module, model)
