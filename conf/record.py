@@ -67,7 +67,9 @@ class Plan:
     """A configuration, resolved. Nothing in it is worked out later.
 
     `layouts` has the planned world size and every other one at which the run may resume. `export_at_end` is
-    `checkpoint.export`, resolved. `notes` are what was derived or ignored, in words; `warnings` what deserves a look.
+    `checkpoint.export`, resolved. `parameters` are the model's without an adapter, `quantized_parameters` those of them
+    that are kept in 4 or 8 bits, `trainable_parameters` those that are trained, the adapter's included; None where no
+    formula counts them. `notes` are what was derived or ignored, in words; `warnings` what deserves a look.
     """
 
     run_id: str
@@ -82,6 +84,8 @@ class Plan:
     expected_steps: int | None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    trainable_parameters: int | None = None
+    quantized_parameters: int = 0
     schema_version: int = SCHEMA_VERSION
 
     @property

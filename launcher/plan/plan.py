@@ -16,11 +16,13 @@ from launcher.facts.facts import Facts
 from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
+from launcher.plan.parts import Parts
 from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
 from launcher.plan.selection import selection_notes
-from launcher.plan.shapes import count_parameters, hidden_size
+from launcher.plan.shapes import UNKNOWN_LABELS, hidden_size, parts_of
 from launcher.plan.topology import make_topology
+from launcher.plan.trainable import quantized_parameters, trainable_parameters
 from launcher.show.units import count
 
 LARGEST_EXPORT_AT_END = 4 * 10**9
@@ -43,7 +45,9 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     model_type = str(facts.model.config.get("model_type", ""))
     packing, packing_note = resolve_packing(frozen, model_type)
     planned = plan_batch(frozen, facts, topology.world_size, packing)
-    parameters = parameters_of(frozen, facts)
+    known = known_parts(frozen, facts)
+    parameters = parameters_of(facts, known)
+    width = hidden_size(facts.model.config)
     steps, steps_note = expected_steps(frozen, facts)
     export, export_note = export_at_end(frozen, parameters)
     identity = run_id(frozen)
@@ -52,18 +56,20 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         run_dir=str(PurePosixPath(frozen.run_root, identity)),
         config=frozen,
         topology=topology,
-        layouts=_layouts(frozen, topology, planned, packing, hidden_size(facts.model.config)),
+        layouts=_layouts(frozen, topology, planned, packing, width),
         model_type=model_type,
         parameters=parameters,
         packing=packing,
         export_at_end=export,
         expected_steps=steps,
+        trainable_parameters=trainable_parameters(frozen, known, width) if known else None,
+        quantized_parameters=quantized_parameters(frozen, known, parameters),
     )
     said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
     said += remarks.batch_notes(frozen, planned, packing) + ([packing_note] if packing_note else [])
     said += [*notes, *selection_notes(frozen), steps_note, *remarks.schedule_notes(frozen, steps), export_note]
     said += remarks.model_notes(plan, facts)
-    said += zero.difference_lines(frozen, topology, planned, hidden_size(facts.model.config))
+    said += zero.difference_lines(frozen, topology, planned, width)
     plan.notes.extend([*said, *facts.notes, *facts.code.notes])
     plan.warnings.extend(remarks.warnings(plan, facts))
     return plan
@@ -97,12 +103,18 @@ def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -
     return batches.packed_batch(config.train, world_size, config.data.max_length, document_tokens(config, facts))
 
 
-def parameters_of(config: RunConfig, facts: Facts) -> int | None:
-    """The model's parameters: by formula, else from the bytes of its weights, else None."""
+def known_parts(config: RunConfig, facts: Facts) -> Parts | None:
+    """The model taken apart, where its architecture is known."""
     shape = dict(facts.model.config)
     if config.model.tokenizer_name_or_path == "train":
         shape.setdefault("vocab_size", config.model.tokenizer_vocab_size)
-    counted = count_parameters(shape)
+    return parts_of(shape, config.task.name, len(config.task.labels) or UNKNOWN_LABELS)
+
+
+def parameters_of(facts: Facts, known: Parts | None) -> int | None:
+    """The model's parameters: by formula, else from the bytes of its weights, else None."""
+    shape = facts.model.config
+    counted = known.parameters if known else None
     if counted is not None or facts.model.weights_bytes is None:
         return counted
     kind = str(shape.get("dtype") or shape.get("torch_dtype") or "bfloat16")
@@ -112,6 +124,8 @@ def parameters_of(config: RunConfig, facts: Facts) -> int | None:
 def export_at_end(config: RunConfig, parameters: int | None) -> tuple[bool, str]:
     """Whether the run itself writes the Hugging Face model, and why."""
     when = config.checkpoint.export
+    if config.train.max_steps == 0:
+        return False, "no export: train.max_steps=0 evaluates alone"
     if when is ExportWhen.auto:
         small = parameters is None or parameters <= LARGEST_EXPORT_AT_END
         size = "of unknown size" if parameters is None else f"of {count(parameters)} parameters"

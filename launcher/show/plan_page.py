@@ -13,8 +13,9 @@ from typing import Any, TextIO
 from conf.record import Plan
 from conf.schema import ClusterKind
 from launcher.facts.facts import Facts
+from launcher.plan import learning
 from launcher.plan.batch import equation
-from launcher.plan.memory import ModelStates, in_words, model_states
+from launcher.plan.memory import ModelStates, Trained, in_words, model_states
 from launcher.send.proposal import Proposal
 from launcher.show import units
 from launcher.show.show import Page, Row
@@ -34,6 +35,7 @@ def plan_rows(plan: Plan, facts: Facts | None = None) -> list[Row]:
             "training",
             f"{config.method.name} fine-tuning · {config.task.name.value} · ZeRO-{config.parallel.zero_stage}",
         ),
+        *((topic, text) for topic, text in _learning(plan) if text),
         ("steps", _steps(plan)),
         ("batch", equation(plan.layout.batch, packed, config.data.max_length)),
         ("", f"packed: {plan.packing}" if packed else "padded"),
@@ -55,6 +57,11 @@ def _data_rows(facts: Facts | None) -> list[Row]:
         kind = kind.replace("train", "training", 1)
         rows.append(("" if rows else "data", f"{kind} {file.path}{count}"))
     return rows
+
+
+def _learning(plan: Plan) -> list[Row]:
+    task, judged = learning.task_line(plan.config), learning.evaluation_line(plan.config)
+    return [("", learning.trained(plan)), ("task", task), ("evaluation", judged)]
 
 
 def _ranks(plan: Plan) -> str:
@@ -82,14 +89,18 @@ def _steps(plan: Plan) -> str:
 def states_text(plan: Plan) -> str:
     """Memory of the model states of one rank, in words."""
     states = _states(plan)
-    return in_words(states) if states else "unknown: the model's size is not known here"
+    return in_words(states) if states else "unknown: what is trained is not counted before the run"
 
 
 def _states(plan: Plan) -> ModelStates | None:
     if not plan.parameters:
         return None
     config = plan.config
-    return model_states(plan.parameters, config.parallel, config.train.precision, plan.topology.world_size)
+    method = config.method
+    if plan.trainable_parameters is None and (method.peft or method.freeze or method.freeze_layers):
+        return None
+    trained = Trained(plan.trainable_parameters, bool(method.peft), plan.quantized_parameters, method.quantization)
+    return model_states(plan.parameters, config.parallel, config.train.precision, plan.topology.world_size, trained)
 
 
 def bar_parts(states: ModelStates) -> list[tuple[str, int]]:

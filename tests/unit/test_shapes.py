@@ -1,4 +1,4 @@
-"""Parameters by formula equal those of the model that transformers makes."""
+"""Parameters by formula equal those of the model that transformers makes, and of PEFT's around it."""
 
 from __future__ import annotations
 
@@ -6,39 +6,124 @@ from typing import Any
 
 import pytest
 
-from launcher.plan.shapes import FAMILIES, count_parameters, hidden_size
+from conf.schema import RunConfig, TaskName
+from launcher.plan.parts import FAMILIES
+from launcher.plan.shapes import count_parameters, hidden_size, parts_of
+from launcher.plan.trainable import trainable_parameters
 
 BASE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 211}
 GROUPED = {**BASE, "num_key_value_heads": 2}
-CASES: list[tuple[str, dict[str, Any]]] = [
-    ("llama", GROUPED),
-    ("llama", {**GROUPED, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "head_dim": 8}),
-    ("mistral", {**GROUPED, "head_dim": 16}),
-    ("mixtral", {**GROUPED, "num_local_experts": 3}),
-    ("phi3", {**GROUPED, "pad_token_id": 0}),
-    ("qwen2", {**GROUPED, "tie_word_embeddings": True}),
-    ("qwen3", {**GROUPED, "head_dim": 32}),
-    ("qwen3", {**GROUPED, "attention_bias": True}),
-    ("gemma", {**GROUPED, "head_dim": 24}),
-    ("gemma2", GROUPED),
-    ("gemma3_text", {**GROUPED, "head_dim": 32}),
-    ("olmo2", GROUPED),
-    ("gpt2", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "vocab_size": 211}),
-    ("gpt_neox", BASE),
+GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "vocab_size": 211}
+DISTILBERT = {"dim": 64, "hidden_dim": 96, "n_layers": 3, "n_heads": 4, "vocab_size": 211}
+T5 = {"d_model": 64, "d_kv": 8, "d_ff": 96, "num_layers": 3, "num_heads": 4, "vocab_size": 211}
+BART = {
+    "d_model": 64,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_ffn_dim": 80,
+    "max_position_embeddings": 128,
+    "vocab_size": 211,
+}
+CAUSAL, PAIR, LABELS = TaskName.causal_lm, TaskName.seq2seq_lm, TaskName.seq_cls
+CASES: list[tuple[TaskName, str, dict[str, Any]]] = [
+    (CAUSAL, "llama", GROUPED),
+    (
+        CAUSAL,
+        "llama",
+        {**GROUPED, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "head_dim": 8},
+    ),
+    (CAUSAL, "mistral", {**GROUPED, "head_dim": 16}),
+    (CAUSAL, "mixtral", {**GROUPED, "num_local_experts": 3}),
+    (CAUSAL, "phi3", {**GROUPED, "pad_token_id": 0}),
+    (CAUSAL, "qwen2", {**GROUPED, "tie_word_embeddings": True}),
+    (CAUSAL, "qwen3", {**GROUPED, "head_dim": 32}),
+    (CAUSAL, "qwen3", {**GROUPED, "attention_bias": True}),
+    (CAUSAL, "gemma", {**GROUPED, "head_dim": 24}),
+    (CAUSAL, "gemma2", GROUPED),
+    (CAUSAL, "gemma3_text", {**GROUPED, "head_dim": 32}),
+    (CAUSAL, "olmo2", GROUPED),
+    (CAUSAL, "gpt2", GPT2),
+    (CAUSAL, "gpt_neox", BASE),
+    (PAIR, "t5", T5),
+    (PAIR, "t5", {**T5, "feed_forward_proj": "gated-gelu", "num_decoder_layers": 2, "tie_word_embeddings": False}),
+    (PAIR, "mt5", T5),
+    (PAIR, "mt5", {**T5, "tie_word_embeddings": False}),
+    (PAIR, "bart", BART),
+    (LABELS, "bert", BASE),
+    (LABELS, "bert", {**BASE, "type_vocab_size": 1, "max_position_embeddings": 70}),
+    (LABELS, "roberta", BASE),
+    (LABELS, "xlm-roberta", BASE),
+    (LABELS, "camembert", {**BASE, "type_vocab_size": 1}),
+    (LABELS, "distilbert", DISTILBERT),
+    (LABELS, "llama", GROUPED),
+    (LABELS, "qwen2", {**GROUPED, "tie_word_embeddings": True}),
+    (LABELS, "gpt2", GPT2),
+    (LABELS, "gpt_neox", BASE),
 ]
+LORA = {"peft_type": "LORA", "r": 4, "target_modules": "all-linear"}
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "two layers frozen": {"freeze_layers": 2},
+    "lora": {"peft": LORA},
+    "dora": {"peft": {**LORA, "use_dora": True}},
+    "lora of names": {"peft": {**LORA, "target_modules": ["q_proj", "query", "q", "c_attn", "fc1"]}},
+    "lora of a pattern": {"peft": {**LORA, "target_modules": r".*\.(0|1)\..*(v_proj|value|wo|c_proj)"}},
+    "prompt tuning": {"peft": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 5}},
+}
+"""What `method` says → trained parameters are counted and compared."""
+
+
+def made(task: TaskName, model_type: str, shape: dict[str, Any]) -> Any:
+    import torch
+    from transformers import AutoConfig
+
+    from train.model.model import auto_class
+
+    extra = {"num_labels": 5} if task is LABELS else {}
+    with torch.device("meta"):
+        return auto_class(task).from_config(AutoConfig.for_model(model_type, **shape, **extra))
 
 
 def test_formulas_agree_with_transformers() -> None:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     seen = set()
-    for model_type, shape in CASES:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **shape))
-        assert count_parameters({"model_type": model_type, **shape}) == model.num_parameters(), (model_type, shape)
+    for task, model_type, shape in CASES:
+        counted = count_parameters({"model_type": model_type, **shape}, task, 5)
+        assert counted == made(task, model_type, shape).num_parameters(), (task, model_type, shape)
         seen.add(model_type)
-    assert seen == {*FAMILIES, "gpt2", "gpt_neox"}
+    assert seen == {*FAMILIES, "gpt2", "gpt_neox", "t5", "mt5", "bart", "bert", "roberta", "xlm-roberta"} | {
+        "camembert",
+        "distilbert",
+    }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_trained_parameters_agree_with_the_method(name: str) -> None:
+    from train.methods.adapter import add_adapter
+    from train.methods.freezing import freeze
+
+    counted = 0
+    for task, model_type, shape in CASES:
+        config = RunConfig()
+        config.task.name, config.method.name = task, name
+        for key, value in METHODS[name].items():
+            setattr(config.method, key, value)
+        known = {"model_type": model_type, **shape}
+        parts = parts_of(known, task, 5)
+        assert parts is not None
+        expected = trainable_parameters(config, parts, hidden_size(known))
+        if expected is None:
+            continue
+        model = made(task, model_type, shape)
+        if config.method.peft:
+            model = add_adapter(model, config.method.peft, task, 0)
+        freeze(model, config.method)
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        assert expected == trained, (name, task, model_type, shape)
+        counted += 1
+    assert counted >= 10
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from launcher.plan.shapes import count_parameters
 
 OPTIONS = {
     "model": "gemma3-1b hf llama3.1-8b llama3.2-1b llama3.2-3b llama3.3-70b mistral-7b qwen2.5-0.5b qwen2.5-1.5b "
-    "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny tiny-bert tiny-t5",
+    "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny-bert tiny-t5 tiny",
     "data": "default demo demo_alpaca demo_chat demo_labels demo_mix demo_numbers demo_several_labels demo_sharegpt "
     "demo_summaries demo_text",
     "task": "causal_lm seq2seq_lm seq_cls",
