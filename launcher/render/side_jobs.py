@@ -27,7 +27,8 @@ def prepares_before(plan: Plan, facts: Facts) -> bool:
 def exports_after(plan: Plan) -> bool:
     """Whether a job of its own exports the model after the run."""
     wanted = plan.config.checkpoint.export in (ExportWhen.auto, ExportWhen.job)
-    return plan.config.cluster.kind is ClusterKind.slurm and wanted and not plan.export_at_end
+    trains = plan.config.train.max_steps != 0
+    return plan.config.cluster.kind is ClusterKind.slurm and wanted and trains and not plan.export_at_end
 
 
 def prepare_script(plan: Plan) -> str:

@@ -79,7 +79,7 @@ def place_lines(folder: RunFolder, plan: Plan) -> list[str]:
     rows.append(("", f"muster logs {run}"))
     if plan.config.train.max_steps:
         rows.append(("", f"muster resume {run} train.max_steps={2 * plan.config.train.max_steps}"))
-    if not exported and not folder.adapter.is_dir():
+    if not exported and not folder.adapter.is_dir() and plan.config.train.max_steps != 0:
         rows.append(("", f"muster export {run}"))
     return [f"{name:<11} {value}" for name, value in rows]
 

@@ -30,7 +30,7 @@ def metric_rows(found: Evaluations) -> list[tuple[str, ...]]:
     names = ordered(name for split in splits for values in found.splits[split].values() for name in values)
     if not names:
         return []
-    headings = [f"{split}, {_steps(ends[split])}" for split in splits]
+    headings = [f"{split}{_steps(ends[split])}" for split in splits]
     return [
         ("", *headings),
         *((name, *(_change(found.splits[split], ends[split], name) for split in splits)) for name in names),
@@ -50,12 +50,13 @@ def prediction_rows(folder: RunFolder) -> list[tuple[str, str]]:
 
 def _ends(values: Mapping[int, object], handed_back: int | None) -> tuple[int, ...]:
     """The first step and the one that is handed back or was evaluated last; one where they are the same."""
-    last = handed_back if handed_back in values else list(values)[-1]
-    return tuple(dict.fromkeys((next(iter(values)), last)))
+    steps = list(values)
+    last = handed_back if handed_back is not None and handed_back in values else steps[-1]
+    return tuple(dict.fromkeys((steps[0], last)))
 
 
 def _steps(ends: tuple[int, ...]) -> str:
-    return f"step {' → '.join(map(str, ends))}"
+    return f", step {' → '.join(map(str, ends))}" if ends != (0,) else ""
 
 
 def _change(values: Mapping[int, dict[str, float]], ends: tuple[int, ...], name: str) -> str:

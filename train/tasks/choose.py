@@ -21,7 +21,7 @@ def make_task(plan: Plan, prepared: Prepared, model: Any, tokenizer: Path) -> Ta
     """The task of a plan on its loaded model (before it is sharded); `tokenizer` is the run's folder with it."""
     task, pad_id = plan.config.task, prepared.pad_id
     if prepared.labels is not None:
-        weights = class_weights(task, prepared.labels, prepared.splits["train"].open())
+        weights = class_weights(task, prepared.labels, next(iter(prepared.splits.values())).open())
         return SequenceClassification(pad_id, prepared.labels, weights, takes_token_types(model))
     generation = make_generation(plan, model, tokenizer)
     if task.name is TaskName.seq2seq_lm:
