@@ -42,6 +42,8 @@ def vllm_command(settings: ServeSettings) -> str:
         words += ["--runner", "pooling", "--convert", "classify"]
     if settings.trust_remote_code:
         words.append("--trust-remote-code")
+    if adapter.get("revision") and not settings.base:
+        words += ["--revision", str(adapter["revision"])]
     if adapter:
         words += _lora(adapter, settings, folder)
     else:

@@ -62,17 +62,18 @@ def load(settings: ServeSettings) -> Served:
     source = settings.base or adapter.get("base_model_name_or_path") or "" if adapter else str(folder)
     if not source:
         raise LoadError(f"{folder}/adapter_config.json names no base model; give --base")
-    config = _load_config(folder, source, bool(adapter), settings)
+    place = _Place(source, None if settings.base else adapter.get("revision"), settings.trust_remote_code)
+    config = _load_config(folder, place, bool(adapter))
     task = PEFT_TASKS.get(adapter.get("task_type") or "") if adapter else task_of(config.to_dict())
     if task is None:
         raise LoadError(f"{folder}: {config.architectures or adapter.get('task_type')} is nothing Muster serves")
     device = _device(settings.device)
-    model = _load_model(task, source, config, device, settings)
+    model = _load_model(task, place, config, device, settings.dtype)
     if adapter:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(folder))
-    tokenizer = _load_tokenizer(folder, source, settings)
+    tokenizer = _load_tokenizer(folder, place)
     if task is TaskName.seq_cls and model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id  # causal models look for a text's last token by it
     return Served(
@@ -87,31 +88,41 @@ def load(settings: ServeSettings) -> Served:
     )
 
 
-def _load_config(folder: Path, source: str, is_adapter: bool, settings: ServeSettings) -> Any:
+@dataclass(frozen=True)
+class _Place:
+    """Where a model lies: a folder, or a hub name with its commit."""
+
+    source: str
+    revision: str | None
+    trust_remote_code: bool
+
+    def read(self, kind: Any, folder: Path | None = None, **arguments: Any) -> Any:
+        """`kind.from_pretrained` on it, or on a folder of one's own in its stead."""
+        arguments["trust_remote_code"] = self.trust_remote_code
+        if folder is not None:
+            return kind.from_pretrained(str(folder), **arguments)
+        if self.revision is not None:
+            arguments["revision"] = self.revision
+        return kind.from_pretrained(self.source, **arguments)
+
+
+def _load_config(folder: Path, place: _Place, is_adapter: bool) -> Any:
     """The model's configuration; an adapter's own, beside it, knows the labels that its base does not."""
     from transformers import AutoConfig
 
     own = is_adapter and (folder / "config.json").is_file()
-    return AutoConfig.from_pretrained(str(folder) if own else source, trust_remote_code=settings.trust_remote_code)
+    return place.read(AutoConfig, folder if own else None)
 
 
-def _load_model(task: TaskName, source: str, config: Any, device: torch.device, settings: ServeSettings) -> Any:
-    return auto_class(task).from_pretrained(
-        source,
-        config=config,
-        dtype=DTYPES.get(settings.dtype, "auto"),
-        trust_remote_code=settings.trust_remote_code,
-        **placement(device),
-    )
+def _load_model(task: TaskName, place: _Place, config: Any, device: torch.device, dtype: str) -> Any:
+    return place.read(auto_class(task), config=config, dtype=DTYPES.get(dtype, "auto"), **placement(device))
 
 
-def _load_tokenizer(folder: Path, source: str, settings: ServeSettings) -> Any:
+def _load_tokenizer(folder: Path, place: _Place) -> Any:
     from transformers import AutoTokenizer
 
     has_own = any((folder / name).is_file() for name in ("tokenizer_config.json", "tokenizer.json"))
-    tokenizer = AutoTokenizer.from_pretrained(
-        str(folder) if has_own else source, trust_remote_code=settings.trust_remote_code
-    )
+    tokenizer = place.read(AutoTokenizer, folder if has_own else None)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
