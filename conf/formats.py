@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from conf.schema import DataFormat, TaskName
 
 COLUMNS: dict[DataFormat, dict[str, tuple[str, ...]]] = {
@@ -33,6 +35,19 @@ USUAL_NAMES = {
     "label": ("category", "class", "intent", "sentiment", "score", "target", "topic"),
 }
 """Names that columns of a role often have elsewhere: only ever proposed to a person, never taken by themselves."""
+
+REJECTED = ("rejected", "rejected_response", "non_preferred_output")
+"""Columns with answers that are not to be learnt."""
+
+PREFERENCES = (
+    "pairs of a better and a worse answer (for DPO and its like) are not what fine-tuning learns from; to learn the "
+    "better ones alone, name both columns, such as data.columns.prompt=prompt data.columns.response=chosen"
+)
+
+
+def preferred_over(columns: Iterable[str], named: Mapping[str, str]) -> bool:
+    """Whether rows hold a better and a worse answer, and nobody said which columns to learn from."""
+    return not named and any(column in REJECTED for column in columns)
 
 
 def format_for(task: TaskName, given: DataFormat) -> DataFormat:

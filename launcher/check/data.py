@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL, USUAL_NAMES, format_for
-from conf.schema import DataConfig, DataFormat, RunConfig
-from launcher.facts.data import BUILTIN, SOURCES
+from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL, PREFERENCES, USUAL_NAMES, format_for, preferred_over
+from conf.schema import DataConfig, DataFormat, Deduplicate, LongRows, RunConfig
+from launcher.facts.data import BUILTIN, HUB_KEY, SOURCES
 from launcher.facts.facts import DataFile, Facts
 from launcher.problems import Problem, nearest
 
@@ -34,6 +34,7 @@ def data_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     yield from _template_problems(data, facts)
     for key, file in facts.data_files.items():
         yield from _file_problems(key, file, config, facts)
+    yield from _long_problems(config, facts)
     yield from _sample_problems(config)
     yield from _bundled_problems(data)
 
@@ -58,6 +59,8 @@ def _file_problems(key: str, file: DataFile, config: RunConfig, facts: Facts) ->
         suffix = "suffix" in file.error
         near = ".jsonl, .json, .csv, .parquet" if suffix else ""
         words = f"{file.error}, which is not a kind of data file" if suffix else f"cannot be read: {file.error}"
+        if key == HUB_KEY:
+            words = file.error
         where = f" ({file.path})" if file.path != file.given else ""
         yield Problem(key, file.given, f"{words}{where}", near)
         return
@@ -87,6 +90,10 @@ def _column_problems(key: str, file: DataFile, data: DataConfig, facts: Facts) -
             yield Problem(f"data.columns.{role}", column, rule, nearest(column, file.columns))
     if missing:
         return
+    if preferred_over(file.columns, data.columns):
+        near = "data.columns.prompt=prompt data.columns.response=chosen" if "chosen" in file.columns else ""
+        yield Problem(key, file.given, f"has the columns {', '.join(file.columns)}: {PREFERENCES}", near)
+        return
     found = format_of(file, data)
     if found is None:
         yield _format_problem(key, file, data)
@@ -113,6 +120,22 @@ def _lacking(kind: DataFormat, file: DataFile, data: DataConfig) -> list[str]:
 def _unknown(kind: DataFormat, file: DataFile, data: DataConfig) -> int:
     """How many roles a format lacks for which no column looks right."""
     return [_column_like(role, file.columns) for role in _lacking(kind, file, data)].count("<column>")
+
+
+def _long_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Only a text without a question can be taken apart."""
+    data = config.data
+    if data.on_long is not LongRows.split:
+        return
+    known = replace(data, format=format_for(config.task.name, data.format))
+    formats = [format_of(file, known) for file in facts.data_files.values() if file.columns]
+    other = next((found for found in formats if found not in (None, DataFormat.text)), None)
+    if other is not None:
+        rule = f"is for plain text; rows in the format {other.value} would lose their question"
+        yield Problem("data.on_long", data.on_long.value, rule, "truncate")
+    if data.clean.deduplicate is Deduplicate.near:
+        rule = "makes several documents of a row, which data.clean.deduplicate=near cannot tell apart"
+        yield Problem("data.on_long", data.on_long.value, rule, "data.clean.deduplicate=exact")
 
 
 def _format_problem(key: str, file: DataFile, data: DataConfig) -> Problem:

@@ -20,6 +20,7 @@ import msgspec
 from conf.schema import DataConfig
 from launcher.facts.hub import Hub, fetch_data
 from launcher.facts.parquet_footer import read_footer
+from launcher.facts.survey import BrokenRow, Survey, characters
 
 HUB_KEY = "data.dataset_name"
 SOURCES = "data.train_files."
@@ -27,17 +28,7 @@ SOURCES = "data.train_files."
 BUILTIN = "builtin:"
 PARSED_BYTES = 4 << 20
 COUNTED_BYTES = 256 << 20
-KEPT_ROWS = 3
-SAMPLED_LENGTHS = 512
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
-
-
-@dataclass(frozen=True)
-class BrokenRow:
-    """A row that cannot be read: its line (from 1) and why."""
-
-    line: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -64,32 +55,6 @@ class DataFile:
     error: str = ""
 
 
-class Survey:
-    """Counts rows as they are parsed, and keeps what a plan wants to know of them."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.columns: dict[str, None] = {}
-        self.first_rows: list[dict[str, Any]] = []
-        self.lengths: list[int] = []
-        self.broken: BrokenRow | None = None
-        self.broken_rows = 0
-
-    def add(self, row: object) -> None:
-        if not isinstance(row, dict):
-            raise ValueError(f"a row has to be an object with columns, not {type(row).__name__}")
-        self.rows += 1
-        if len(self.lengths) < SAMPLED_LENGTHS:
-            self.columns.update(dict.fromkeys(row))
-            self.lengths.append(characters(row))
-        if len(self.first_rows) < KEPT_ROWS:
-            self.first_rows.append(row)
-
-    def refuse(self, line: int, reason: str) -> None:
-        self.broken_rows += 1
-        self.broken = self.broken or BrokenRow(line, reason)
-
-
 def resolve_data_path(given: str, cwd: Path, builtin: Path) -> Path:
     """Absolute path of a data file; `builtin:` names one that comes with Muster."""
     if given.startswith(BUILTIN):
@@ -104,7 +69,8 @@ def gather_data(config: DataConfig, cwd: Path, builtin: Path, hub: Hub) -> dict[
     """
     files: dict[str, DataFile] = {}
     if config.dataset_name and hub.fetch:
-        files[HUB_KEY] = _of_hub(config.dataset_name, fetch_data(config.dataset_name, config.dataset_config_name, hub))
+        answer = fetch_data(config.dataset_name, config.dataset_config_name, hub, config.streaming)
+        files[HUB_KEY] = _of_hub(config.dataset_name, answer)
     given: dict[str, str | None] = {"data.train_file": config.train_file}
     given |= {f"{SOURCES}{name}": path for name, path in config.train_files.items()}
     given |= {"data.validation_file": config.validation_file, "data.test_file": config.test_file}
@@ -158,17 +124,6 @@ def look_at(key: str, given: str, path: Path) -> DataFile:
     except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return DataFile(key, given, str(path), error=reason)
-
-
-def characters(value: object) -> int:
-    """Characters of all text in a row, however deep."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(characters(part) for part in value.values())
-    if isinstance(value, list):
-        return sum(characters(part) for part in value)
-    return 0
 
 
 def _of_hub(name: str, answer: dict[str, Any]) -> DataFile:

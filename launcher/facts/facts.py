@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from launcher.facts.data import BrokenRow, DataFile
+from launcher.facts.data import DataFile
 from launcher.facts.model import ModelFacts
 from launcher.facts.runs import ExistingRun
 from launcher.facts.slurm import SlurmFacts
+from launcher.facts.survey import BrokenRow
 
 __all__ = ["BrokenRow", "CodeFacts", "DataFile", "ExistingRun", "Facts", "ModelFacts", "SlurmFacts"]
 

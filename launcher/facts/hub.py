@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.facts.hub_words import in_words
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FETCHED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 FETCH_TIMEOUT_S = 6 * 3600
@@ -28,7 +30,11 @@ except ImportError:
 try:
 {body}
 except Exception as error:
-    print(json.dumps({{"error": f"{{type(error).__name__}}: {{error}}".splitlines()[0]}}))
+    kinds, each = [], error
+    while each is not None:
+        kinds += [one.__name__ for one in type(each).__mro__]
+        each = each.__cause__ or each.__context__
+    print(json.dumps({{"error": f"{{type(error).__name__}}: {{error}}".splitlines()[0], "kinds": kinds}}))
 """
 _FETCH_MODEL = """
     name, revision, patterns = request
@@ -46,6 +52,11 @@ _FETCH_DATA = """
         for name, split in loaded.items()
     }
     print(json.dumps({"splits": splits}, default=str))
+"""
+_FETCH_HEAD = """
+    loaded = datasets.load_dataset(*request, split="train", streaming=True)
+    first = list(loaded.take(3))
+    print(json.dumps({"splits": {"train": {"rows": None, "columns": list(first[0]), "first": first}}}, default=str))
 """
 
 
@@ -106,12 +117,26 @@ def cached_model(name: str, revision: str | None, hub: Hub, weights: bool, *, of
 def fetch_model(name: str, revision: str | None, hub: Hub, weights: bool) -> dict[str, Any]:
     """`folder` of the snapshot, or `error`."""
     patterns = [pattern for pattern in FETCHED if weights or pattern != "*.safetensors"]
-    return _ask(hub, "huggingface_hub", _FETCH_MODEL, [name, revision, patterns])
+    answer = _ask(hub, "huggingface_hub", _FETCH_MODEL, [name, revision, patterns])
+    return _in_words(answer, name, hub, data=False, revision=revision)
 
 
-def fetch_data(name: str, config_name: str | None, hub: Hub) -> dict[str, Any]:
-    """`splits` of a hub data set, each with its rows, columns and first rows, or `error`."""
-    return _ask(hub, "datasets", _FETCH_DATA, [name, config_name])
+def fetch_data(name: str, config_name: str | None, hub: Hub, streaming: bool = False) -> dict[str, Any]:
+    """`splits` of a hub data set, each with its rows, columns and first rows, or `error`.
+
+    Of one that will be streamed the first rows of `train` alone are fetched, and `rows` is None.
+    """
+    answer = _ask(hub, "datasets", _FETCH_HEAD if streaming else _FETCH_DATA, [name, config_name])
+    return _in_words(answer, name, hub, data=True)
+
+
+def _in_words(
+    answer: dict[str, Any], name: str, hub: Hub, *, data: bool, revision: str | None = None
+) -> dict[str, Any]:
+    if "kinds" not in answer:
+        return answer
+    cache = str(hub_cache(hub.environment))
+    return {"error": in_words(name, answer["kinds"], answer["error"], data=data, revision=revision, cache=cache)}
 
 
 def _ask(hub: Hub, module: str, body: str, request: object) -> dict[str, Any]:
@@ -126,11 +151,10 @@ def _ask(hub: Hub, module: str, body: str, request: object) -> dict[str, Any]:
             text=True,
         )
         lines = done.stdout.strip().splitlines()
-        answer: dict[str, Any] = json.loads(lines[-1]) if lines else {"error": f"exit status {done.returncode}"}
+        died = {"error": f"could not be fetched: {hub.python} ended with status {done.returncode}"}
+        answer: dict[str, Any] = json.loads(lines[-1]) if lines else died
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return {"error": f"could not be fetched with {hub.python}: {error}"}
     if "lacking" in answer:
         return {"error": f"could not be fetched: {hub.python} has no {module}; set cluster.python to one that has"}
-    if "error" in answer:
-        return {"error": f"could not be fetched: {answer['error']}"}
     return answer

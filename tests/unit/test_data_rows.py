@@ -8,8 +8,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from conf.schema import DataConfig, DataFormat, LongRows
-from train.data.block import Block, DataError, Row
-from train.data.rows import RowError, segments, shape_of, turns
+from train.data.block import Block, DataError, Row, RowError
+from train.data.conversations import turns
+from train.data.rows import segments, shape_of
 from train.data.tokenize import Encoder, Tokens
 from train.data.tokenizer import complete_tokenizer, train_tokenizer
 

@@ -10,8 +10,9 @@ import pytest
 
 from conf.schema import DataConfig
 from launcher.facts import data as facts_data
-from launcher.facts.data import BrokenRow, gather_data, look_at, resolve_data_path
+from launcher.facts.data import gather_data, look_at, resolve_data_path
 from launcher.facts.hub import Hub
+from launcher.facts.survey import BrokenRow
 
 LINES = b'{"text": "a"}\n\n{"text": "bcd", "more": 1}\n'
 

@@ -20,6 +20,18 @@ class DataError(Exception):
     cause = Cause.data
 
 
+class RowError(Exception):
+    """A row cannot be used; the message is the reason."""
+
+    empty = False
+
+
+class EmptyRowError(RowError):
+    """A row has no text, or no answer."""
+
+    empty = True
+
+
 @dataclass(frozen=True)
 class BadRow:
     """A row that cannot be used. `line` counts from 1: lines of JSON lines and CSV, rows of arrays and Parquet.

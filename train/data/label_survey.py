@@ -17,11 +17,10 @@ from typing import Any
 import msgspec
 
 from conf.schema import ProblemType, RunConfig, TaskConfig
-from train.data.block import DataError
+from train.data.block import DataError, RowError
 from train.data.cache import content_key, made_once
 from train.data.labels import Labelling, entries_of, label_of, number_of
 from train.data.prepared import Labels
-from train.data.rows import RowError
 from train.data.splits import Source
 
 MOST_NAMES = 100_000

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from conf.schema import DataFormat
 from train.data.block import DataError, Row
+from train.data.conversations import Segment
 from train.data.documents import LABELS, FloatArray
 from train.data.labels import Labelling, UnknownLabelError, label_of
-from train.data.rows import Segment, texts_of
+from train.data.rows import texts_of
 from train.data.tokenize import Encoder
 
 SECOND = 1

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from conf.schema import ProblemType
+from train.data.block import EmptyRowError, RowError
 from train.data.documents import FloatArray
 from train.data.prepared import Labels
-from train.data.rows import EmptyRowError, RowError, Shape
+from train.data.rows import Shape
 
 SHOWN_NAMES = 8
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from train.data.block import DataError, Row
-from train.data.rows import PAIRS, Segment, prompt_and_response
+from train.data.conversations import Segment
+from train.data.rows import PAIRS, prompt_and_response
 from train.data.tokenize import Encoder
 
 PROMPT = "{prompt}"

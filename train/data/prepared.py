@@ -143,7 +143,7 @@ class Prepared:
     """What the data step made. `digest` names the content of all splits.
 
     `notes` say what a person should know, `warnings` what deserves a look before the results are believed. With
-    `data.streaming` the split `train` is the head of the data alone, and `stream` names all of its files with their bytes.
+    `data.streaming` the split `train` is the head of the data alone, and `stream` names all its files with their bytes.
     """
 
     splits: dict[str, Split]

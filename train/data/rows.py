@@ -7,38 +7,19 @@ a second one, and label). With a chat template all but the last two go through i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL
+from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL, PREFERENCES, preferred_over
 from conf.schema import DataConfig, DataFormat
-from train.data.block import DataError
+from train.data.block import DataError, EmptyRowError, RowError
+from train.data.conversations import Render, Segment, conversation_of, turns
 
 DEFAULT_PROMPT_TEMPLATE = "{prompt}\n"
 
 PAIRS = (DataFormat.prompt, DataFormat.alpaca, DataFormat.summary)
 """Formats of one text and the answer to it."""
-
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
-
-Segment = tuple[str, bool]
-"""A piece of text, and whether it is a target."""
-
-Render = Callable[[list[dict[str, Any]], bool], str]
-"""Messages and whether to open the assistant's next turn → text, by a chat template."""
-
-
-class RowError(Exception):
-    """A row cannot be used; the message is the reason."""
-
-    empty = False
-
-
-class EmptyRowError(RowError):
-    """A row has no text, or no answer."""
-
-    empty = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +39,8 @@ def shape_of(first: Mapping[str, Any], config: DataConfig, place: str) -> Shape:
     for role, column in config.columns.items():
         if column not in first:
             raise DataError(f"{place}: no column {column!r} (data.columns.{role}); there are {', '.join(first)}")
+    if preferred_over(first, config.columns):
+        raise DataError(f"{place}: columns {', '.join(first)}: {PREFERENCES}")
     formats = [config.format] if config.format is not DataFormat.auto else list(AUTOMATIC)
     for candidate in formats:
         columns = _columns(candidate, first, config)
@@ -96,7 +79,9 @@ def segments(row: Mapping[str, Any], shape: Shape, config: DataConfig, render: R
     if shape.format is DataFormat.messages:
         if render is None:
             raise DataError("messages need a chat template: the tokenizer has none, give data.chat_template")
-        return [(text, target or every) for text, target in turns(_messages(row, shape), render)]
+        talk = conversation_of(row, shape.columns["messages"])
+        pieces = turns(talk.messages, render, talk.learnt, **talk.extras)
+        return [(text, target or every) for text, target in pieces]
     prompt, response = prompt_and_response(row, shape)
     if render is not None:
         messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
@@ -112,7 +97,9 @@ def plain_text(row: Mapping[str, Any], shape: Shape, config: DataConfig) -> str:
         RowError: the row lacks something, or has it in a wrong type.
     """
     if shape.format is DataFormat.messages:
-        return "\n".join(message["content"] or "" for message in _messages(row, shape))
+        return "\n".join(
+            message["content"] or "" for message in conversation_of(row, shape.columns["messages"]).messages
+        )
     if shape.format is DataFormat.classification:
         return "\n".join(text for text in texts_of(row, shape) if text is not None)
     return "".join(text for text, _ in segments(row, shape, config, None))
@@ -154,75 +141,3 @@ def _text(row: Mapping[str, Any], shape: Shape, role: str) -> str:
     if not value.strip():
         raise EmptyRowError(f"column {column!r} is empty")
     return value
-
-
-def _messages(row: Mapping[str, Any], shape: Shape) -> list[dict[str, Any]]:
-    column = shape.columns["messages"]
-    if column not in row:
-        raise RowError(f"no column {column!r}")
-    value = row[column]
-    if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
-        raise RowError(f"column {column!r} is not a list of messages")
-    messages = [_message(turn, number, column) for number, turn in enumerate(value, 1)]
-    if not any(message["role"] == "assistant" for message in messages):
-        raise RowError(f"column {column!r} has no assistant's turn")
-    return messages
-
-
-def _message(turn: dict[str, Any], number: int, column: str) -> dict[str, Any]:
-    if "from" in turn and "value" in turn:
-        turn = {"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]}
-    role, content = turn.get("role"), turn.get("content")
-    if not isinstance(role, str):
-        raise RowError(f"message {number} of column {column!r} has no role")
-    if not isinstance(content, str) and not (content is None and turn.get("tool_calls")):
-        raise RowError(f"message {number} of column {column!r}: content is {type(content).__name__}, text is expected")
-    if role == "assistant" and not turn.get("tool_calls") and not (content or "").strip():
-        raise EmptyRowError(f"message {number} of column {column!r} is an empty assistant's turn")
-    # Columnar files give every message the keys of all messages, with null where a message has none.
-    return {name: value for name, value in turn.items() if value is not None or name == "content"}
-
-
-def turns(messages: list[dict[str, Any]], render: Render) -> list[Segment]:
-    """A conversation as its template renders it, cut where assistant's turns begin and end; those are the targets.
-
-    A turn begins where the template, given what came before and asked for an answer, stops; it ends where the
-    conversation that ends with it does, or, for templates that render a turn differently once others follow (such as
-    those that drop the reasoning of earlier turns), as far after its content.
-
-    Raises:
-        DataError: the template does not render what came before as the beginning of the whole.
-    """
-    whole = render(messages, False)
-    pieces: list[Segment] = []
-    at = 0
-    for number, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before, until = render(messages[:number], True), render(messages[: number + 1], False)
-        if not whole.startswith(before) or len(before) < at:
-            raise DataError(_broken(number, "what comes before it is rendered differently once it is there"))
-        end = len(until) if whole.startswith(until) else _end(whole, len(before), until, message.get("content"))
-        if end is None or end <= len(before):
-            raise DataError(_broken(number, "its end cannot be found"))
-        pieces += [(whole[at : len(before)], False), (whole[len(before) : end], True)]
-        at = end
-    pieces.append((whole[at:], False))
-    return [piece for piece in pieces if piece[0]]
-
-
-def _end(whole: str, start: int, until: str, content: str | None) -> int | None:
-    """End of a turn whose text is `content` and then what `until` has after its last occurrence."""
-    text = (content or "").strip()
-    if not text or text not in until:
-        return None
-    tail = until[until.rindex(text) + len(text) :]
-    found = whole.find(text + tail, start)
-    return None if found < 0 else found + len(text + tail)
-
-
-def _broken(number: int, reason: str) -> str:
-    return (
-        f"the chat template cannot be used for training on assistant's turns: message {number + 1}, {reason}; "
-        "give data.chat_template, or data.completion_only_loss=false with rows of plain text"
-    )

@@ -12,8 +12,8 @@ from typing import Any
 
 from conf.schema import DataConfig
 from train.data import sources as files
-from train.data.block import Block, DataError, Row, decode
-from train.data.rows import RowError, Shape, plain_text, shape_of
+from train.data.block import Block, DataError, Row, RowError, decode
+from train.data.rows import Shape, plain_text, shape_of
 
 HUB_SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
 

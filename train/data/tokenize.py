@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.schema import DataConfig, DataFormat, LongRows
-from train.data.block import BadRow, Block, DataError, Row, decode
-from train.data.documents import GROUP_HASH, LINE, BoolArray, IntArray
+from train.data.block import BadRow, Block, DataError, Row, RowError, decode
+from train.data.conversations import Segment
+from train.data.documents import GROUP_HASH, INPUT_HASH, LINE, ROW_HASH, BoolArray, IntArray
 from train.data.fingerprint import fingerprints, value_hash
-from train.data.rows import RowError, Segment, Shape, segments
+from train.data.rows import Shape, segments
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,18 @@ class Encoder:
 
     def __post_init__(self) -> None:
         self._end = int(self.tokenizer.eos_token_id)
+        if self.data.on_long is LongRows.split and self.shape.format is not DataFormat.text:
+            rule = (
+                f"data.on_long=split is for plain text; rows in the format {self.shape.format.value} would lose their"
+            )
+            raise DataError(f"{rule} question; truncate or drop")
         self._backend: Any = getattr(self.tokenizer, "_tokenizer", None)
         if self._backend is not None:
             # Some models' files bring a length and padding of their own along.
             self._backend.no_truncation()
             self._backend.no_padding()
         self._templated = bool(self.tokenizer.chat_template) and self.shape.format is not DataFormat.text
+        self._knows_tools = "tools" in str(self.tokenizer.chat_template)
         self._begin = [] if self._templated else self._what_comes_before()
         self._spaced = self._backend is not None and self._puts_space_before()
 
@@ -96,12 +103,16 @@ class Encoder:
         except DataError as error:
             raise DataError(f"{file}:{row.line}: {error}") from error
 
-    def _render(self, messages: list[dict[str, Any]], open_turn: bool) -> str:
+    def _render(self, messages: list[dict[str, Any]], open_turn: bool, **extras: Any) -> str:
         import jinja2
 
+        if extras.get("tools") and not self._knows_tools:
+            raise DataError("rows have tools, which the chat template leaves out; give a data.chat_template with them")
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_turn)
-        except jinja2.exceptions.TemplateError as error:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=open_turn, **extras
+            )
+        except (jinja2.exceptions.TemplateError, TypeError) as error:
             raise RowError(f"the chat template refuses it: {error}") from error
         return str(text)
 
@@ -154,26 +165,33 @@ class Encoder:
         mask: list[bool] = []
         lengths: list[int] = []
         kept: list[int] = []
+        parts: list[int] = []
         for number, ((tokens, targets), row) in enumerate(zip(documents, rows, strict=True)):
             self._finish(tokens, targets)
-            too_long = self._too_long(tokens, targets)
-            if too_long:
+            pieces = [(tokens, targets)]
+            if too_long := self._too_long(tokens, targets):
                 if on_long is LongRows.error:
                     raise DataError(f"{block.file}:{row.line}: {too_long} (data.on_long=error; truncate or drop)")
                 if on_long is LongRows.drop:
                     dropped += 1
                     continue
-                truncated += 1
-                tokens, targets = self._cut(tokens, targets)
-            if not self._has_target(targets):
-                without += 1
-                continue
-            ids += tokens
-            mask += targets
-            lengths.append(len(tokens))
-            kept.append(number)
+                if on_long is LongRows.split:
+                    pieces = self._split(tokens, targets)
+                else:
+                    truncated += 1
+                    pieces = [self._cut(tokens, targets)]
+            for part, (piece, mask_of_piece) in enumerate(pieces):
+                if not self._has_target(mask_of_piece):
+                    without += 1
+                    continue
+                ids += piece
+                mask += mask_of_piece
+                lengths.append(len(piece))
+                kept.append(number)
+                parts.append(part)
         arrays = np.array(ids, np.int32), np.array(mask, np.bool_), np.array(lengths, np.int32)
         columns = {name: column[np.array(kept, np.int64)] for name, column in columns.items()}
+        columns |= {name: _of_parts(columns[name], parts) for name in (ROW_HASH, INPUT_HASH) if name in columns}
         return Tokens(*arrays, block.done, seen, bad, truncated, dropped, without, columns)
 
     def _finish(self, tokens: list[int], targets: list[bool]) -> None:
@@ -191,6 +209,21 @@ class Encoder:
     def _cut(self, tokens: list[int], targets: list[bool]) -> tuple[list[int], list[bool]]:
         """A document within its limit."""
         return tokens[: self.data.max_length], targets[: self.data.max_length]
+
+    def _split(self, tokens: list[int], targets: list[bool]) -> list[tuple[list[int], list[bool]]]:
+        """Documents within the limit that follow each other.
+
+        Each begins with the last token of the one before, which is no target there: so each token is one once.
+        """
+        begin, limit = self._begin, self.data.max_length
+        tokens, targets = tokens[len(begin) :], targets[len(begin) :]
+        room = max(2, limit - len(begin))
+        pieces = []
+        for start in range(0, max(1, len(tokens) - 1), room - 1):
+            mask = targets[start : start + room]
+            mask[0] = mask[0] and start == 0
+            pieces.append((begin + tokens[start : start + room], [False] * len(begin) + mask))
+        return pieces
 
     def _has_target(self, targets: list[bool]) -> bool:
         """Whether there is something to learn; the first token, before which nothing comes, is no target."""
@@ -210,3 +243,9 @@ class Encoder:
         """Whether a text in two pieces gets other tokens than in one, for want of a boundary inside it."""
         pieces = [self._backend.encode(text, add_special_tokens=False).ids for text in ("a:\n", "b")]
         return bool(pieces[0] + pieces[1] != self._backend.encode("a:\nb", add_special_tokens=False).ids)
+
+
+def _of_parts(hashes: NDArray[np.uint64], parts: list[int]) -> NDArray[np.uint64]:
+    """Hashes of rows as those of the documents that they were split into, which differ from each other."""
+    marked: NDArray[np.uint64] = hashes ^ (np.array(parts, np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return marked
