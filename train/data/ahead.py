@@ -7,9 +7,10 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch  # the data step reads ahead too, and does without torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +33,7 @@ def ahead(
     """
     pending: deque[Future[Result]] = deque()
     # A thread begins on GPU 0: pinning memory there would give every rank a context on it.
-    on_device = (torch.cuda.set_device, (device,)) if device is not None and device.type == "cuda" else (None, ())
+    on_device = (_enter_device, (device,)) if device is not None and device.type == "cuda" else (None, ())
     pool = ThreadPoolExecutor(1, "ahead", *on_device)
     try:
         for item in items:
@@ -43,6 +44,12 @@ def ahead(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=not finish)
+
+
+def _enter_device(device: torch.device) -> None:
+    import torch
+
+    torch.cuda.set_device(device)
 
 
 def read_ahead(items: Iterator[Item], count: int) -> Generator[Item]:
