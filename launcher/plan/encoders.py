@@ -88,7 +88,7 @@ def t5(config: Config, multilingual: bool = False) -> Parts:
     matrices, stacks = [], []
     for stack, layers in counts.items():
         attentions = ["SelfAttention", *(["EncDecAttention"] if stack == "decoder" else [])]
-        sizes = {}
+        sizes: dict[str, tuple[int, int]] = {}
         for number, attention in enumerate(attentions):
             sizes |= {f"layer.{number}.{attention}.{part}": (width, heads) for part in ("q", "k", "v")}
             sizes[f"layer.{number}.{attention}.o"] = (heads, width)

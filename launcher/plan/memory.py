@@ -1,9 +1,9 @@
 """Bytes of the model states of a rank: weights, gradients and optimizer. Activations and buffers come on top.
 
-Per trained parameter, after the ZeRO paper (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1): in bf16 and fp16 2 bytes
-of weights, 2 of gradients and 12 of optimizer (fp32 copy, two moments); in fp32 4, 4 and 8, and with a stage above 0 4
-more, since DeepSpeed keeps its own fp32 copy there as well. Real engines of every stage hold so much within 2 %
-(`tests/dist/test_memory_states.py`).
+Per trained parameter, after the ZeRO paper (Rajbhandari et al. 2020, arXiv 1910.02054, section 3.1): in bf16 and fp16
+2 bytes of weights, 2 of gradients and 12 of optimizer (fp32 copy, two moments); in fp32 4, 4 and 8, and with a stage
+above 0 4 more, since DeepSpeed keeps its own fp32 copy there as well. Real engines of every stage hold so much within
+2 % (`tests/dist/test_memory_states.py`). What is not trained has weights alone.
 """
 
 from __future__ import annotations

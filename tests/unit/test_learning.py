@@ -16,8 +16,8 @@ HELD = "data.validation_size=0.1"
     ("overrides", "expected"),
     [
         ((), "all 1.25M parameters"),
-        ((LORA,), "trainable 160k of 1.25M (13 %)"),
-        (("method=qlora",), "trainable 160k of 1.25M (13 %), over weights in nf4"),
+        ((LORA,), "trainable 233k of 1.25M (19 %)"),
+        (("method=qlora",), "trainable 233k of 1.25M (19 %), over weights in nf4"),
         (("method=freeze",), "trainable 394k of 1.25M (32 %)"),
         (("method=ia3",), "counted when the model is loaded"),
     ],

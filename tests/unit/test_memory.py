@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from conf.schema import Offload, ParallelConfig, Precision
-from launcher.plan.memory import in_words, model_states
+from conf.schema import Offload, ParallelConfig, Precision, Quantization
+from launcher.plan.memory import Trained, in_words, model_states
 
 GIGA = 10**9
 
@@ -48,6 +48,21 @@ def test_hpz_keeps_a_second_copy_of_the_weights() -> None:
     plain = model_states(GIGA, ParallelConfig(zero_stage=3), Precision.bf16, 8)
     second = model_states(GIGA, ParallelConfig(zero_stage=3, hpz_partition_size=4), Precision.bf16, 8)
     assert (second.device - plain.device) / GIGA == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize(
+    ("trained", "stage", "expected"),
+    [
+        (Trained(GIGA // 10), 2, 2 + 0.1 * 14 / 8),
+        (Trained(GIGA // 100, beside=True), 2, 2.02 + 0.01 * 14 / 8),
+        (Trained(GIGA // 100, beside=True), 3, (2.02 + 0.01 * 14) / 8),
+        (Trained(GIGA // 100, True, 8 * GIGA // 10, Quantization.nf4), 1, 0.42 + 0.45 + 0.02 + 0.01 * 12 / 8),
+    ],
+    ids=["upper layers", "adapter", "adapter sharded", "adapter over 4 bits"],
+)
+def test_what_is_frozen_has_weights_alone(trained: Trained, stage: int, expected: float) -> None:
+    states = model_states(GIGA, ParallelConfig(zero_stage=stage), Precision.bf16, 8, trained)
+    assert states.device / GIGA == pytest.approx(expected)
 
 
 def test_the_line_says_what_it_counts() -> None:
