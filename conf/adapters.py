@@ -14,9 +14,21 @@ UNSUPPORTED: Mapping[str, str] = {
     "POLY": "needs the number of a task with each document; LORA",
     "MULTITASK_PROMPT_TUNING": "needs the number of a task with each document; PROMPT_TUNING",
     "CPT": "brings a loss of its own; PROMPT_TUNING",
+    "SHADOW": "hands layers something that is no tensor, which the attention of most models cannot take; LORA",
     "CARTRIDGE": "is distilled from a long context by a training of its own; PREFIX_TUNING",
 }
 """Methods of PEFT that need more than a model and documents → why, and the nearest that does not."""
+
+SHARDED = frozenset(
+    {
+        *VIRTUAL_TOKENS,
+        *("LORA", "IA3", "LOKR", "OFT", "BOFT", "MISS", "VERA", "PVERA", "VBLORA", "RANDLORA", "GRALORA", "GLORA"),
+        *("UNILORA", "HIRA", "HRA", "LILY", "BEFT", "FOURIERFT", "WAVEFT", "SHIRA", "C3A", "ROAD", "PSOFT"),
+        "ADAPTION_PROMPT",
+    }
+)
+"""Methods that learn the same over the parts of weights that ZeRO-3 leaves a rank. Others look at whole weights: they
+fail, or (DELORA) learn nothing without a word."""
 
 WHOLE_WEIGHT_STARTS = ("pissa", "olora", "loftq")
 """Values of `init_lora_weights` that decompose the model's own weights (`pissa_niter_4` is one)."""

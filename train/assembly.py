@@ -43,7 +43,7 @@ def assemble(
     config = plan.config
     model = load_model(plan, layout, folder, data, report)
     task = make_task(plan, data, model, folder.model)
-    model = with_method(plan, model)
+    model = with_method(plan, layout, model)
     if config.train.max_steps == 0:
         return Assembly(Engine(model, None, layout.deepspeed, world.device), task, "no optimizer")
     optimizer, words = make_optimizer(model, config.optim, config.parallel, world.device, world.all_true)

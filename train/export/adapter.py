@@ -85,7 +85,7 @@ def export_adapter(
     started = time.monotonic()
     report("writing the adapter")
     expected = proof.engine_logits(engine)
-    whole = _gathered(engine, world)
+    whole = gathered_adapter(engine, world)
     outcome: tuple[ExportResult | None, Exception | None] = (None, None)
     if world.first:
         made: list[ExportResult] = []
@@ -100,7 +100,7 @@ def export_adapter(
     return replace(result, seconds=time.monotonic() - started)
 
 
-def _gathered(engine: Engine, world: World) -> dict[str, Tensor]:
+def gathered_adapter(engine: Engine, world: World) -> dict[str, Tensor]:
     """The adapter's weights by the names of PEFT's files, on rank 0; a collective."""
     tensors: dict[str, Tensor] = {}
     virtual = [one for name, one in engine.module.named_parameters() if "prompt_encoder" in name]

@@ -75,13 +75,14 @@ def base_model(model: Any) -> Any:
 def added_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     """What PEFT brought along by name: trained parameters, frozen ones of the adapter and its buffers.
 
-    Everything that is trained and everything whose name the adapter's own name marks.
+    Everything that is trained and everything whose name the adapter's own name marks; under each of its names, since
+    PEFT looks for what layers share (VeRA's projections) under one of them.
     """
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad or ".default" in name or "prompt_encoder" in name:
             yield name, parameter
-    for name, buffer in model.named_buffers():
-        if ".default" in name or name.rpartition(".")[0].startswith("base_model.vera"):
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        if ".default" in name:
             yield name, buffer
 
 

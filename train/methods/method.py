@@ -8,23 +8,36 @@ from typing import Any
 
 from torch import nn
 
-from conf.record import Plan
+from conf.record import Layout, Plan
 from train.engine import parameter_count
 from train.methods.adapter import add_adapter
 from train.methods.freezing import freeze
 
 
-def with_method(plan: Plan, model: Any) -> Any:
+def with_method(plan: Plan, layout: Layout, model: Any) -> Any:
     """The model of a plan with its adapter, and with what is not trained frozen; before the optimizer is made.
+
+    A collective under ZeRO-3, where methods such as DoRA look at whole weights.
 
     Raises:
         AdapterError, PatternError, FrozenError: the configuration does not fit this model.
     """
     config = plan.config
     if config.method.peft:
+        keeps_sharding = sharding_of(model, layout.deepspeed)
         model = add_adapter(model, config.method.peft, config.task.name, config.train.seed)
+        del keeps_sharding
     freeze(model, config.method)
     return model
+
+
+def sharding_of(model: nn.Module, deepspeed: dict[str, Any]) -> Any:
+    """An object that tells PEFT, as long as it lives, that weights are sharded and have to be gathered; else None."""
+    if not any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        return None
+    from transformers.integrations import HfDeepSpeedConfig
+
+    return HfDeepSpeedConfig(deepspeed)
 
 
 @dataclass(frozen=True)

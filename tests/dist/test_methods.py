@@ -1,0 +1,234 @@
+"""Adapters under ZeRO: one curve, resumed to the bit, checkpoints of what is trained, exports that anybody loads."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conf.adapters import SHARDED
+from conf.layout import RunFolder
+from conf.record import encode_plan, read_plan
+from conf.schema import Quantization, RunConfig
+from tests.dist.harness import join_world, launch_each
+from tests.dist.runs import configuration, events, metrics, outcome, train_runs, write_documents, write_run
+from tests.dist.small_models import deepspeed_json, write_model, write_tokenizer
+from tests.dist.test_resume import assert_equal_bits, losses
+
+pytestmark = pytest.mark.dist
+
+STEPS, CUT = 5, 3
+LORA = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
+DROPPING = {**LORA, "lora_dropout": 0.1}
+PROMPT = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}
+
+
+def settings(peft: dict[str, Any], stage: int, precision: str, quantization: str = "none") -> RunConfig:
+    config = configuration(stage, 2, "none" if peft is PROMPT else "exact", STEPS, precision)
+    config.method.name, config.method.peft = "adapter", peft
+    config.method.quantization = Quantization(quantization)
+    if quantization == "nf4":
+        config.method.quantization_kwargs = {"bnb_4bit_use_double_quant": True}
+    config.checkpoint.save_steps = CUT
+    # So that stage 3 shards all of a small model.
+    config.parallel.deepspeed = {"zero_optimization": {"stage3_param_persistence_threshold": 10}} if stage == 3 else {}
+    return config
+
+
+CURVE = {
+    f"curve-{precision}-zero{stage}": settings(LORA, stage, precision)
+    for precision, stages in (("fp32", (0, 1, 2, 3)), ("bf16", (1, 2, 3)))
+    for stage in stages
+}
+RESUMED = {
+    "lora-zero0-fp32": settings(DROPPING, 0, "fp32"),
+    "lora-zero2-fp32": settings(DROPPING, 2, "fp32"),
+    "lora-zero3-fp32": settings(DROPPING, 3, "fp32"),
+    "lora-zero3-bf16": settings(DROPPING, 3, "bf16"),
+    "qlora-zero2-bf16": settings(DROPPING, 2, "bf16", "nf4"),
+    "qlora-zero3-bf16": settings(DROPPING, 3, "bf16", "nf4"),
+    "lora_8bit-zero1-bf16": settings(DROPPING, 1, "bf16", "int8"),
+    "prompt-zero3-bf16": settings(PROMPT, 3, "bf16"),
+}
+ALONE = {"curve-fp32-zero0": "alone-zero0", "curve-fp32-zero3": "alone-zero3"}
+"""Curves that one rank computes as well."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_model(tmp_path_factory.mktemp("model"), "llama")
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    """Every run on 2 ranks, some on 1; and copies that went on after `CUT` in new ranks, with an export at the end."""
+    folder = tmp_path_factory.mktemp("methods")
+    lengths = np.random.default_rng(1).integers(4, 32, 19).tolist()
+    splits = {"train": write_documents(folder / "train", lengths)}
+    splits["validation"] = write_documents(folder / "validation", lengths[:5], seed=1)
+    made = {name: write_run(folder / name, config, model, splits) for name, config in (CURVE | RESUMED).items()}
+    for name in RESUMED:
+        plan = read_plan(made[name].run_json)
+        made[name].run_json.write_text(encode_plan(replace(plan, export_at_end=True)))
+    launch_each(train_runs, 2, [(list(made.values()),)])
+    alone = {copy: write_run(folder / copy, CURVE[name], model, splits) for name, copy in ALONE.items()}
+    launch_each(train_runs, 1, [(list(alone.values()),)])
+    resumed = {f"{name} resumed": _cut(made[name], folder / f"{name}-resumed") for name in RESUMED}
+    launch_each(train_runs, 2, [(list(resumed.values()), 1)])
+    return made | alone | resumed
+
+
+def _cut(run: RunFolder, target: Path) -> RunFolder:
+    """A copy in which nothing after `CUT` has happened."""
+    copy = RunFolder(target)
+    shutil.copytree(run.path, copy.path, symlinks=True)
+    for path in (copy.checkpoint(STEPS), copy.adapter, copy.export):
+        shutil.rmtree(path, ignore_errors=True)
+    copy.outcome.unlink()
+    return copy
+
+
+def curve(run: RunFolder) -> np.ndarray[Any, Any]:
+    return np.array([[line["train/loss"], line["train/grad_norm"]] for line in metrics(run) if "train/loss" in line])
+
+
+def test_lora_has_one_curve_over_stages_and_ranks(runs: dict[str, RunFolder]) -> None:
+    for precision, tolerance in (("fp32", 1e-6), ("bf16", 1e-3)):
+        names = [name for name in [*CURVE, *ALONE.values()] if precision in name or "alone" in name]
+        curves = [curve(runs[name]) for name in names if precision == "fp32" or "alone" not in name]
+        assert len(curves) >= 3
+        assert curves[0].shape == (STEPS, 2)
+        assert curves[0][-1, 0] < curves[0][0, 0]
+        for other in curves[1:]:
+            # The norm of bf16 gradients is rounded in bf16 as well.
+            np.testing.assert_allclose(other[:, 0], curves[0][:, 0], rtol=tolerance)
+            np.testing.assert_allclose(other[:, 1], curves[0][:, 1], rtol=5 * tolerance)
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_going_on_is_bit_equal_and_both_exports_verify(name: str, runs: dict[str, RunFolder]) -> None:
+    run, resumed = runs[name], runs[f"{name} resumed"]
+    undisturbed = losses(run, 0)
+    assert losses(resumed, 1) == {step: undisturbed[step] for step in range(CUT + 1, STEPS + 1)}
+    assert_equal_bits(resumed, run)
+    assert outcome(resumed).export_verified
+    weights = [each.adapter / "adapter_model.safetensors" for each in (run, resumed)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert run.export.is_dir() == ("prompt" not in name)
+    reason = events(run, "exported")[-1]["reason"]
+    assert ("not merged: virtual tokens" if "prompt" in name else "merged: reloaded whole") in reason
+
+
+def test_checkpoints_hold_what_is_trained_alone(runs: dict[str, RunFolder]) -> None:
+    import torch
+
+    for name in ("lora-zero0-fp32", "lora-zero2-fp32", "qlora-zero2-bf16", "lora_8bit-zero1-bf16"):
+        (path,) = runs[name].checkpoint(STEPS).glob("states/mp_rank_*_model_states.pt")
+        module = torch.load(path, weights_only=False)["module"]
+        assert len(module) == 2 * 7 * 2  # A and B of seven matrices in two layers
+        assert all("lora_" in key for key in module)
+    whole = (runs["lora-zero3-bf16"].path / "model" / "model.safetensors").stat().st_size
+    trained = events(runs["lora-zero3-bf16"], "trainable")[0]["trainable"]
+    states = sum(path.stat().st_size for path in runs["lora-zero3-bf16"].checkpoint(STEPS).rglob("*optim_states.pt"))
+    assert 12 * trained <= states < 12 * trained + 20_000 < whole
+
+
+@pytest.mark.parametrize("name", ["lora-zero3-fp32", "qlora-zero3-bf16"])
+def test_anybody_can_load_both_exports(name: str, runs: dict[str, RunFolder]) -> None:
+    import torch
+    from peft import AutoPeftModelForCausalLM, PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = runs[name]
+    ids = torch.arange(3, 35)[None]
+    merged, found = AutoModelForCausalLM.from_pretrained(run.export, output_loading_info=True)
+    assert not any(found.values())
+    assert "quantization_config" not in merged.config.to_dict()
+    arguments: dict[str, Any] = {"dtype": merged.dtype}
+    adapted = AutoPeftModelForCausalLM.from_pretrained(run.adapter, **arguments)
+    assert isinstance(adapted, PeftModel)
+    base = AutoModelForCausalLM.from_pretrained(run.model, **arguments)
+    assert (
+        AutoTokenizer.from_pretrained(run.adapter).get_vocab() == AutoTokenizer.from_pretrained(run.model).get_vocab()
+    )
+    with torch.no_grad():
+        logits, alone, plain = (model(ids).logits.float() for model in (merged, adapted, base))
+    assert not torch.allclose(alone, plain, atol=1e-3)
+    # Merged into 4-bit values, the model is not the adapter on the original ones, but nearer to it than the untrained.
+    tolerance = 1e-5 if name == "lora-zero3-fp32" else float((alone - plain).abs().max())
+    torch.testing.assert_close(logits, alone, atol=tolerance, rtol=0)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "dora": {**LORA, "use_dora": True},
+    "rslora": {**LORA, "use_rslora": True},
+    "embeddings": {**LORA, "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    "IA3": {"peft_type": "IA3"},
+    "LOHA": {"peft_type": "LOHA", "r": 4, "target_modules": ["q_proj", "v_proj"]},
+    "HRA": {"peft_type": "HRA", "r": 4, "target_modules": ["q_proj"]},
+    "LOKR": {"peft_type": "LOKR", "r": 4, "target_modules": ["q_proj", "v_proj"]},
+    "OFT": {"peft_type": "OFT", "oft_block_size": 8, "target_modules": ["q_proj"]},
+    "VERA": {"peft_type": "VERA", "r": 4, "target_modules": ["q_proj", "o_proj"]},
+    "LN_TUNING": {"peft_type": "LN_TUNING", "target_modules": ["input_layernorm"]},
+    "MISS": {"peft_type": "MISS", "r": 4, "target_modules": ["q_proj"]},
+    "PROMPT_TUNING": PROMPT,
+    "PREFIX_TUNING": {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 3},
+    "P_TUNING": {"peft_type": "P_TUNING", "num_virtual_tokens": 3, "encoder_hidden_size": 16},
+}
+
+
+def sweep(folder: Path, stage: int) -> dict[str, tuple[list[float], set[str]]]:
+    """In a rank: three steps of every kind; the losses, and what an adapter file would hold."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations import HfDeepSpeedConfig
+
+    from conf.schema import MethodConfig, OptimConfig, TaskName
+    from train.engine import Engine
+    from train.export.adapter import gathered_adapter
+    from train.methods.adapter import add_adapter
+    from train.methods.freezing import freeze
+    from train.model.optimizer import parameter_groups
+
+    world = join_world()
+    found = {}
+    for name, peft in KINDS.items():
+        if stage == 3 and peft["peft_type"] not in SHARDED:
+            continue
+        sharding = HfDeepSpeedConfig(deepspeed_json(stage)) if stage == 3 else None
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model.config.use_cache = False
+        model = add_adapter(model, peft, TaskName.causal_lm, 1)
+        del sharding
+        freeze(model, MethodConfig())
+        optimizer = torch.optim.AdamW(parameter_groups(model.named_parameters(), OptimConfig(learning_rate=3e-2)))
+        engine = Engine(model, optimizer, deepspeed_json(stage), world.device)
+        engine.train()
+        ids = torch.arange(3, 35).reshape(2, 16)
+        steps = []
+        for _ in range(3):
+            loss = engine(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
+            engine.backward(loss, boundary=True)
+            engine.step()
+            steps.append(float(loss.detach()))
+        found[name] = (steps, set(gathered_adapter(engine, world)))
+        engine.close()
+    return found
+
+
+def test_methods_of_peft_learn_and_are_exported(model: Path) -> None:
+    (sharded,), (whole,) = launch_each(sweep, 1, [(model, 3), (model, 2)])
+    assert set(whole) == set(KINDS)
+    assert set(whole) - set(sharded) == {"LOHA", "LN_TUNING"}
+    for name, (steps, files) in whole.items():
+        assert steps[-1] < steps[0], name
+        assert files, name
+    for name, (steps, files) in sharded.items():
+        np.testing.assert_allclose(steps, whole[name][0], rtol=1e-5, err_msg=name)
+        assert files == whole[name][1], name
