@@ -91,6 +91,12 @@ def test_a_class_that_cannot_be_in_each_split_is_named_by_its_first_row() -> Non
     assert raised.value.first == [4]
 
 
+def test_one_row_of_each_class_is_kept_for_training() -> None:
+    held = hold_out_stratified(np.array([1, 1, 1, 2, 2, 2], np.uint64), (3, 1), 0)
+    assert (held.train < 3).sum() == 1
+    assert len(held.train) == 2
+
+
 def test_a_group_larger_than_its_share_is_an_error_that_says_what_would_fit() -> None:
     with pytest.raises(DataError, match=r"no group fits into the 2 rows of validation; the smallest left has 4"):
         hold_out_grouped(np.repeat(np.arange(5, dtype=np.uint64), 4), (2, 0), 0)
