@@ -53,10 +53,7 @@ class Encoder:
     def __post_init__(self) -> None:
         self._end = int(self.tokenizer.eos_token_id)
         if self.data.on_long is LongRows.split and self.shape.format is not DataFormat.text:
-            rule = (
-                f"data.on_long=split is for plain text; rows in the format {self.shape.format.value} would lose their"
-            )
-            raise DataError(f"{rule} question; truncate or drop")
+            raise DataError(f"data.on_long=split is for plain text, not for the format {self.shape.format.value}")
         self._backend: Any = getattr(self.tokenizer, "_tokenizer", None)
         if self._backend is not None:
             # Some models' files bring a length and padding of their own along.
