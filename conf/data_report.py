@@ -9,6 +9,14 @@ import msgspec
 
 from conf.files import write_atomically
 
+RULES = {
+    "min_length": "too short (data.clean.min_length)",
+    "duplicates": "exact duplicates (data.clean.deduplicate)",
+    "near_duplicates": "near duplicates, found approximately (data.clean.deduplicate=near)",
+    "leaks": "with an input of the validation or test data (data.clean.drop_leaks)",
+}
+"""What each rule of `data.clean` took, in words."""
+
 
 @dataclass(frozen=True)
 class SourceReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from conf.data_report import DataReport, SourceReport, SplitReport
+from conf.data_report import RULES, DataReport, SourceReport, SplitReport
 from launcher.show.show import Page, print_table
 
 SPLIT_COLUMNS = (
@@ -25,19 +25,13 @@ SPLIT_COLUMNS = (
 SOURCE_COLUMNS = ("source", "rows", "documents", "broken", "empty", "dropped", "cut", "nothing to learn")
 BAR_WIDTH = 50
 SHOWN_LABELS = 20
-RULES = {
-    "min_length": "too short (data.clean.min_length)",
-    "duplicates": "exact duplicates (data.clean.deduplicate)",
-    "near_duplicates": "near duplicates, found approximately (data.clean.deduplicate=near)",
-    "leaks": "with an input of the validation or test data (data.clean.drop_leaks)",
-}
 
 
 def split_row(name: str, split: SplitReport) -> tuple[str, ...]:
     """A split as a row of the table."""
     lengths = split.lengths
-    figures = (split.documents, split.tokens, split.targets)
-    figures += (lengths.shortest, lengths.p50, lengths.p90, lengths.p99, lengths.longest)
+    spread = (lengths.shortest, lengths.p50, lengths.p90, lengths.p99, lengths.longest)
+    figures = (split.documents, split.tokens, split.targets, *spread)
     found = (split.duplicates, split.contradictions, split.seen if name != "train" else 0)
     return name, *(f"{figure:,}" for figure in figures), *(f"{count:,}" if count else "-" for count in found)
 
@@ -96,7 +90,7 @@ def print_data(title: str, report: DataReport, out: TextIO | None = None) -> Non
     print(file=out)
     print_table(SOURCE_COLUMNS, [source_row(source) for source in report.sources], out)
     page.rows("An epoch", mix_rows(report))
-    page.rows("Cleaned away", [(f"{count:,}", RULES.get(rule, rule)) for rule, count in report.taken.items()])
+    page.rows("Cleaned away", [(f"{count:,}", RULES[rule]) for rule, count in report.taken.items()])
     for name, split in report.splits.items():
         page.lines(f"{name}: documents by length in tokens", length_lines(split))
     page.lines("Labels", label_lines(report))

@@ -126,6 +126,24 @@ def test_splits_follow_a_column(tmp_path: Path, split_by: SplitBy) -> None:
         assert sorted(counts.values()) == [[0, 0, 30], [0, 30, 0], [30, 0, 0]]
 
 
+def test_groups_that_do_not_fill_a_split_are_a_finding(tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.jsonl", rows_of(90))
+    config = config_with(train, validation_size=50, split_by=SplitBy.grouped, split_column="kind")
+    warnings = prepared(config, tmp_path / "runs/a").warnings
+    assert warnings == ["validation has 30 of the 50 documents asked for: data.split_by=grouped keeps groups whole"]
+
+
+def test_a_source_of_which_cleaning_leaves_nothing_cannot_be_mixed_in(tmp_path: Path) -> None:
+    files = {
+        "a": str(write_rows(tmp_path / "a.jsonl", rows_of(20))),
+        "b": str(write_rows(tmp_path / "b.jsonl", rows_of(3))),
+    }
+    clean = CleanConfig(deduplicate=Deduplicate.exact)
+    config = config_with(None, train_files=files, weights={"a": 1.0, "b": 1.0}, clean=clean)
+    with pytest.raises(DataError, match=r"nothing of a source that data\.weights mixes in"):
+        prepared(config, tmp_path / "runs/a")
+
+
 def test_a_rare_class_is_named_by_its_row(tmp_path: Path) -> None:
     train = write_rows(tmp_path / "train.jsonl", [*rows_of(20), {"prompt": "p", "response": "r", "kind": "rare"}])
     config = config_with(train, validation_size=0.2, split_by=SplitBy.stratified, split_column="kind")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from conf.data_report import DataReport, Lengths, SourceReport, SplitReport
+from conf.data_report import RULES, DataReport, Lengths, SourceReport, SplitReport
 from conf.schema import DataConfig, ProblemType
 from train.data.cleaning import contradictions, first_of_each, leaks, row_identity
 from train.data.documents import INPUT_HASH, LABELS, Documents, IntArray
@@ -21,6 +21,9 @@ BINS = 24
 
 NOTABLE_SHARE = 0.01
 """Share of documents from which what happened to them is a finding."""
+
+NOTABLE_SHORTFALL = 0.1
+"""Share of the documents asked for whose absence from a split is a finding."""
 
 IMBALANCE = 10
 """How many times as many documents the most frequent label may have as the rarest before that is a finding."""
@@ -43,7 +46,7 @@ def report_on(
         splits[name] = _split_report(selection.splits[name], documents, leaked, seen, labels)
     sources = [_source_report(name, part) for name, found in parts.items() for part in found]
     report = DataReport(splits, sources, data.max_length, selection.taken)
-    report.findings.extend(_findings(report, data, labels))
+    report.findings.extend([*_held_out_findings(report, selection), *_findings(report, data, labels)])
     return report
 
 
@@ -139,6 +142,14 @@ def _findings(report: DataReport, data: DataConfig, labels: Labels | None) -> It
             )
 
 
+def _held_out_findings(report: DataReport, selection: Selection) -> Iterator[str]:
+    """Splits that came out smaller than asked for, since groups are whole."""
+    for name, wanted in selection.wanted.items():
+        found = report.splits[name].documents
+        if found < (1 - NOTABLE_SHORTFALL) * wanted:
+            yield f"{name} has {found} of the {wanted} documents asked for: data.split_by=grouped keeps groups whole"
+
+
 def _source_findings(report: DataReport, data: DataConfig) -> Iterator[str]:
     for source in report.sources:
         lost = {
@@ -197,12 +208,3 @@ def report_lines(report: DataReport) -> list[str]:
         taken = ", ".join(f"{count} {RULES[rule]}" for rule, count in report.taken.items())
         lines.append(f"train: cleaned away: {taken}")
     return lines
-
-
-RULES = {
-    "min_length": "too short",
-    "duplicates": "exact duplicates",
-    "near_duplicates": "near duplicates (found approximately)",
-    "leaks": "with an input of the validation or test data",
-}
-"""What each rule of `data.clean` took, in words."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,15 @@ RECORD = "record.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """The splits of a run, and how many training documents each rule of `data.clean` took."""
+    """The splits of a run, and how many training documents each rule of `data.clean` took.
+
+    `wanted` are the documents that were to be held out, by split; whole groups may be fewer.
+    """
 
     splits: dict[str, Split]
     taken: dict[str, int]
     reused: bool = True
+    wanted: dict[str, int] = field(default_factory=dict)
 
 
 def select(parts: dict[str, list[Part]], config: RunConfig, cache: Path) -> Selection:
@@ -70,9 +74,10 @@ def select(parts: dict[str, list[Part]], config: RunConfig, cache: Path) -> Sele
 
     reused = made_once(target, make)
     taken = json.loads((target / RECORD).read_text())
-    names = [name for name, count in zip(("validation", "test"), counts, strict=True) if count]
-    held = {name: Split.of(parts["train"]).select(target / f"{name}.npy") for name in names}
-    return Selection({"train": splits["train"].select(target / "train.npy"), **held, **_others(splits)}, taken, reused)
+    wanted = {name: count for name, count in zip(("validation", "test"), counts, strict=True) if count}
+    held = {name: Split.of(parts["train"]).select(target / f"{name}.npy") for name in wanted}
+    chosen = {"train": splits["train"].select(target / "train.npy"), **held, **_others(splits)}
+    return Selection(chosen, taken, reused, wanted)
 
 
 def _others(splits: dict[str, Split]) -> dict[str, Split]:
@@ -87,6 +92,8 @@ def _make(folder: Path, splits: dict[str, Split], counts: tuple[int, int], confi
     others = [split.open(fingerprints=True).columns[INPUT_HASH] for split in _others(splits).values()]
     others += [inputs[held.validation], inputs[held.test]]
     kept, taken = clean(documents, held.train, config.data.clean, others)
+    if config.data.weights and not all(documents.subset(kept).sizes):
+        raise DataError("holding out and cleaning leave nothing of a source that data.weights mixes in")
     for name, places in asdict(HeldOut(kept, held.validation, held.test)).items():
         np.save(folder / f"{name}.npy", places)
     (folder / RECORD).write_text(json.dumps(taken))
