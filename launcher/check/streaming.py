@@ -13,8 +13,6 @@ def streaming_problems(config: RunConfig) -> Iterator[Problem]:
     data, train = config.data, config.train
     if not data.streaming:
         return
-    if data.shuffle_buffer < 1:
-        yield Problem("data.shuffle_buffer", str(data.shuffle_buffer), "has to be at least 1 (no shuffling)", "10000")
     if train.max_steps is None:
         rule = "needs train.max_steps: how long the data is, is known when it was read"
         yield Problem("data.streaming", "true", rule, "train.max_steps=1000")

@@ -26,10 +26,10 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "PYTHONFAULTHANDLER": "1",
     "PYTHONNOUSERSITE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
     "MALLOC_ARENA_MAX": "1",
 }
+OFFLINE: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+"""Whatever nodes need of the hub was fetched at submit, but for a data set that is read while training."""
 
 
 OF_THIS_MACHINE = ("CUDA_HOME", "CUDA_PATH", "LD_LIBRARY_PATH", "NVIDIA_*")
@@ -46,6 +46,9 @@ def environment(plan: Plan, facts: Facts) -> dict[str, str]:
     """Variables of the ranks; the later ones win: ours, the network's, what passed from the shell, the site's own."""
     cluster = plan.config.cluster
     values = {**BASE_ENVIRONMENT, "OMP_NUM_THREADS": str(plan.topology.threads_per_rank)}
+    data = plan.config.data
+    if not (data.streaming and data.dataset_name):
+        values |= OFFLINE
     if plan.topology.device is Device.gpu:
         values["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     else:

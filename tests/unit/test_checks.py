@@ -316,6 +316,38 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
     "format": (BASE, data(columns=("question", "answer")), {}, "make no known format (messages: messages; alpaca:"),
     "template": (BASE, data(columns=("messages",)), {}, "which need a chat template"),
     "prompt template": (BASE, FACTS, {"data__prompt_template": "Q:"}, "has no {prompt}"),
+    "stream without end": (BASE, FACTS, {"data__streaming": True}, "needs train.max_steps"),
+    **{
+        f"stream {key}": (BASE, FACTS, {"data__streaming": True, "train__max_steps": 5, **values}, words)
+        for key, values, words in (
+            (
+                "epochs",
+                {"train__eval_strategy": "epoch"},
+                "train.eval_strategy=epoch needs to know where an epoch ends",
+            ),
+            ("dense", {"data__packing": "dense"}, "data.packing=dense lays out whole epochs"),
+            ("held out", {"data__validation_size": 5.0}, "data.validation_size=5 holds rows out of data that is known"),
+            ("test", {"data__test_size": 0.1}, "data.test_size=0.1 holds rows out of data that is known"),
+            ("near", {"data__clean__deduplicate": "exact"}, "data.clean.deduplicate=exact compares all rows"),
+            (
+                "leaks",
+                {"data__clean__drop_leaks": True, "data__validation_file": "v"},
+                "data.clean.drop_leaks=true compares all rows",
+            ),
+        )
+    },
+    "split": (
+        BASE,
+        FACTS,
+        {"data__on_long": "split"},
+        "data.on_long=split is for plain text; rows in the format prompt",
+    ),
+    "preferences": (
+        BASE,
+        data(columns=("prompt", "chosen", "rejected")),
+        {},
+        "pairs of a better and a worse answer (for DPO and its like)",
+    ),
     "held out": (BASE, FACTS, {"data__validation_size": 50.0}, "leaves none of the 50 rows to train on"),
     "held out and file": (
         BASE,

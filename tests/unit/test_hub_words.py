@@ -24,7 +24,7 @@ ANSWERS = {
 class Handler(BaseHTTPRequestHandler):
     """Answers like the hub for the names in `ANSWERS`."""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         status, headers = next((answer for name, answer in ANSWERS.items() if name in self.path), (500, {}))
         self.send_response(status)
         for name, value in headers.items():
@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  # the name that http.server calls
 
     def log_message(self, *_: object) -> None:
         """Nothing is printed."""
