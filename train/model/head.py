@@ -7,6 +7,8 @@ every world size and ZeRO stage.
 from __future__ import annotations
 
 import hashlib
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,36 @@ def arguments(labels: Labels | None) -> dict[str, Any]:
         "problem_type": labels.problem_type.value,
         "ignore_mismatched_sizes": True,
     }
+
+
+def renamed(model_class: Any, source: str, given: dict[str, Any], labels: Labels | None) -> dict[str, Any]:
+    """An argument of `from_pretrained` that keeps weights of another shape out of the model under ZeRO-3.
+
+    There transformers raises on them, whatever `ignore_mismatched_sizes` says; under another name they are only unused.
+    """
+    if labels is None or not Path(source).is_dir():
+        return {}
+    from transformers import AutoConfig
+
+    known = {name: given[name] for name in ("trust_remote_code",) if name in given}
+    config = AutoConfig.from_pretrained(source, id2label=dict(enumerate(labels.names)), **known)
+    with torch.device("meta"):
+        wanted = model_class.from_config(config, **known).state_dict()
+    names = [
+        name
+        for file in sorted(Path(source).glob("*.safetensors"))
+        for name, shape in _shapes(file).items()
+        if name in wanted and tuple(wanted[name].shape) != shape
+    ]
+    return {"key_mapping": {f"^{re.escape(name)}$": f"replaced_{name}" for name in names}} if names else {}
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes in a safetensors file by name."""
+    from safetensors import safe_open
+
+    with safe_open(str(file), "pt") as content:
+        return {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118
 
 
 def new_names(found: dict[str, Any]) -> list[str]:

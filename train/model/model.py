@@ -50,18 +50,19 @@ def load_model(
 
     sharded = layout.deepspeed.get("zero_optimization", {}).get("stage", 0) == 3
     quantized = plan.config.method.quantization is not Quantization.none
+    source, arguments = _source(plan, folder)
+    model_class, labels = auto_class(plan.config.task.name), prepared.labels if prepared else None
+    if sharded and not quantized:
+        arguments |= head.renamed(model_class, source, arguments, labels)
     # transformers shards while it loads as long as this object lives; later it must not, or an export's reload shards.
     # Quantised weights it cannot shard: each rank loads them whole, at a quarter of their size, for `Engine` to shard.
     keeps_sharding = HfDeepSpeedConfig(layout.deepspeed) if sharded and not quantized else None
-    source, arguments = _source(plan, folder)
     if plan.topology.device is Device.gpu and not sharded:
         arguments = placement(torch.device("cuda", torch.cuda.current_device())) | arguments
-    model_class = auto_class(plan.config.task.name)
     if quantized:
         whole = whole_modules(model_class, source, arguments, plan.config.method)
         dtype = DTYPES[plan.config.train.precision]
         arguments["quantization_config"] = quantization_config(plan.config.method, dtype, sharded, whole)
-    labels = prepared.labels if prepared else None
     arguments |= head.arguments(labels)
     model, found = model_class.from_pretrained(source, output_loading_info=True, **arguments)
     del keeps_sharding
