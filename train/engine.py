@@ -80,7 +80,7 @@ class Engine:
         wrapped, _, _, _ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
-            config=copy.deepcopy(configuration),
+            config=copy.deepcopy(configuration) if optimizer else without_optimizer(configuration),
             dist_init_required=False,
         )
         self._deepspeed: Any = wrapped
@@ -93,9 +93,10 @@ class Engine:
         self._norm: Tensor | float | None = None
         self._own_norm = self.zero_stage == 0 and not (wrapped.bfloat16_enabled() or wrapped.fp16_enabled())
         self._storage = Storage()
-        wrapped.checkpoint_engine.save = self._storage.save
-        wrapped.checkpoint_engine.load = self._storage.load
-        wrapped.checkpoint_engine.makedirs = self._storage.makedirs
+        if optimizer is not None:
+            wrapped.checkpoint_engine.save = self._storage.save
+            wrapped.checkpoint_engine.load = self._storage.load
+            wrapped.checkpoint_engine.makedirs = self._storage.makedirs
         self._has_frozen = any(not parameter.requires_grad for parameter in self.module.parameters())
         if self._has_frozen:
             wrapped.module_state_dict = self._trained_state
@@ -237,6 +238,15 @@ def whole_for_writing(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 def parameter_count(parameters: Iterable[nn.Parameter]) -> int:
     """Number of weights, also where ZeRO-3 has taken them apart or they are packed."""
     return sum(math.prod(whole_shape(parameter)) for parameter in parameters)
+
+
+def without_optimizer(configuration: dict[str, Any]) -> dict[str, Any]:
+    """DeepSpeed's JSON for forward passes alone: stages 1 and 2 shard what is not there, and DeepSpeed refuses them."""
+    plain = copy.deepcopy(configuration)
+    zero = plain.get("zero_optimization", {})
+    if zero.get("stage", 0) < 3:
+        plain["zero_optimization"] = {"stage": 0}
+    return plain
 
 
 def cpu_adam(groups: list[dict[str, Any]], **arguments: Any) -> tuple[Optimizer | None, str]:

@@ -42,25 +42,30 @@ def validate(training: Training) -> Evaluation | None:
     """
     if training.validation is None:
         return None
-    step, course = training.progress.step, training.progress.course
     result = _evaluate(training, training.validation, "validation")
-    if result is not None:
-        course.step = step
-        before = course.contest
-        course.contest = Rule.of(training.plan.config.train).judged(before, step, result.values)
-        text = course.overfitting(step, result.loss)
-        if text is not None:
-            training.journal.event("warning", text=text, about="overfitting", step=step)
-        improved = course.contest.best is not before.best
-        if improved or not training.plan.config.train.load_best_model_at_end:
-            write_predictions(training, "validation", result)
-        if improved:
-            best = course.contest.best
-            assert best is not None
-            metric = Rule.of(training.plan.config.train).metric
-            training.journal.event("best", step=step, metric=metric, value=best.value)
+    if result is not None and training.total_steps == 0:
+        write_predictions(training, "validation", result)
+    elif result is not None:
+        _conclude(training, result)
     _back_to_training(training)
     return result
+
+
+def _conclude(training: Training, result: Evaluation) -> None:
+    """Whether this is the best model so far, and whether the run over-fits."""
+    config, step, course = training.plan.config.train, training.progress.step, training.progress.course
+    rule, before = Rule.of(config), course.contest
+    course.step = step
+    course.contest = rule.judged(before, step, result.values)
+    text = course.overfitting(step, result.loss)
+    if text is not None:
+        training.journal.event("warning", text=text, about="overfitting", step=step)
+    best = course.contest.best
+    improved = best is not None and best is not before.best
+    if improved or not config.load_best_model_at_end:
+        write_predictions(training, "validation", result)
+    if improved and best is not None:
+        training.journal.event("best", step=step, metric=rule.metric, value=best.value)
 
 
 def test(training: Training) -> Evaluation | None:
