@@ -18,6 +18,7 @@ from conf.schema.method import MethodConfig, Quantization
 from conf.schema.model import ModelConfig, ModelInit
 from conf.schema.parallel import Offload, ParallelConfig
 from conf.schema.run import Access, RunConfig
+from conf.schema.sweep import SweepConfig
 from conf.schema.task import ProblemType, TaskConfig, TaskName
 from conf.schema.tracking import Tracker, TrackingConfig, TrackingMode
 from conf.schema.training import EvalStrategy, OptimConfig, Precision, ScheduleConfig, Scheduler, TrainConfig
@@ -54,6 +55,7 @@ __all__ = [
     "Scheduler",
     "SplitBy",
     "Start",
+    "SweepConfig",
     "TaskConfig",
     "TaskName",
     "Tracker",

@@ -13,6 +13,7 @@ from conf.schema.key import key
 from conf.schema.method import MethodConfig
 from conf.schema.model import ModelConfig
 from conf.schema.parallel import ParallelConfig
+from conf.schema.sweep import SweepConfig
 from conf.schema.task import TaskConfig
 from conf.schema.tracking import TrackingConfig
 from conf.schema.training import OptimConfig, ScheduleConfig, TrainConfig
@@ -47,3 +48,4 @@ class RunConfig:
     checkpoint: CheckpointConfig = key(CheckpointConfig, "Checkpoints and export.")
     tracking: TrackingConfig = key(TrackingConfig, "Weights & Biases.")
     cluster: ClusterConfig = key(ClusterConfig, "Where it runs.")
+    sweep: SweepConfig = key(SweepConfig, "Many runs at once (`-m`).")

@@ -33,6 +33,7 @@ OPTIONS = {
     "checkpoint": "default",
     "tracking": "none wandb",
     "cluster": "devcluster local slurm",
+    "sweep": "grid",
     "experiment": "best_model chat classify classify_causal classify_multi_label demo domain dora freeze_layers gsm8k "
     "instruction lora lora_8bit mix prompt_tuning qlora regression rslora stream summarize",
 }
@@ -52,10 +53,10 @@ FILES = sorted(package_folder().glob("*/*.yaml"))
 
 def test_every_option_is_known_here() -> None:
     assert {path.parent.name for path in FILES} == set(OPTIONS) == set(GROUPS)
-    assert [f"{path.parent.name}={path.stem}" for path in FILES] == [
-        f"{group}={option}" for group in sorted(OPTIONS) for option in sorted(OPTIONS[group].split())
-    ]
-    assert len(FILES) == 82
+    assert sorted(f"{path.parent.name}={path.stem}" for path in FILES) == sorted(
+        f"{group}={option}" for group, options in OPTIONS.items() for option in options.split()
+    )
+    assert len(FILES) == 83
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
