@@ -121,7 +121,8 @@ def prepared(
     loader: TrainingBatches = cast("Loader", loader_of(documents))
     if config.data.streaming:
         loader = stream_batches(plan, layout, folder, data, world, task, journal)
-    operations = operations_per_token(engine.module, engine.module.config, mean_context(documents.lengths))
+    written = float(documents.targets.sum(dtype="int64")) / max(1, int(documents.lengths.sum(dtype="int64")))
+    operations = operations_per_token(engine.module, engine.module.config, mean_context(documents.lengths), written)
     training = Training(
         plan=plan,
         layout=layout,

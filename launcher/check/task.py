@@ -14,14 +14,25 @@ from launcher.problems import Problem, nearest
 TEXT_METRICS = ("rouge", "exact_match")
 GENERATION_RANGES = {
     "max_new_tokens": Range(1),
-    "max_length": Range(1),
     "num_beams": Range(1),
-    "num_return_sequences": Range(1, 1),
     "temperature": Range(0, above=True),
     "top_k": Range(0),
     "top_p": Range(0, 1, above=True),
 }
 """Ranges of the keys of GenerationConfig that people set; one answer is compared for each document."""
+
+
+OWNED_GENERATION = {
+    "max_length": "counts the prompt of some models and not of others",
+    "num_return_sequences": "is 1: one answer is compared for each document",
+    "return_dict_in_generate": "changes what `generate` returns, which nobody reads here",
+    "use_cache": "is always true",
+    "max_time": "makes answers depend on the speed of the machine",
+    "stop_strings": "needs a tokenizer, which an exported configuration does not have",
+    "eos_token_id": "follows from the model, the tokenizer and the answers of the data",
+    "pad_token_id": "follows from the tokenizer",
+}
+"""Keys of GenerationConfig that are not a person's to set here, and why."""
 
 
 def task_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
@@ -134,6 +145,12 @@ def _answer_problems(config: RunConfig) -> Iterator[Problem]:
 
 
 def _generation_problems(task: TaskConfig) -> Iterator[Problem]:
+    for key in OWNED_GENERATION.keys() & task.generation.keys():
+        near = "task.generation.max_new_tokens" if key.startswith("max_") else ""
+        yield Problem(f"task.generation.{key}", _shown(task.generation[key]), OWNED_GENERATION[key], near)
+    if task.generation.get("do_sample") and task.generation.get("num_beams", 1) != 1:
+        rule = "draws tokens, which is done along one beam: an answer shall depend on the seed and its document alone"
+        yield Problem("task.generation.do_sample", "true", rule, "task.generation.num_beams=1")
     for key, allowed in GENERATION_RANGES.items():
         number = task.generation.get(key)
         if isinstance(number, bool) or (number is not None and not isinstance(number, int | float)):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from train.model.flops import matmul_parameters, mean_context, operations_per_token, peak_operations
 
@@ -54,3 +54,12 @@ def test_context_is_the_length_of_the_document_a_token_is_in() -> None:
 
 def test_a_cpu_has_no_peak() -> None:
     assert peak_operations(torch.device("cpu")) is None
+
+
+def test_a_token_meets_the_encoder_or_the_decoder() -> None:
+    shape = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_heads": 2, "num_layers": 3, "vocab_size": 50}
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("t5", **shape))
+    layer, buckets = 4 * 8 * 8 + 2 * 8 * 16, 32 * 2
+    read, written = 3 * layer + buckets, 3 * (layer + 4 * 8 * 8) + buckets + 50 * 8
+    assert operations_per_token(model, model.config, 100, 0.25) == 6 * (0.75 * read + 0.25 * written)

@@ -2,7 +2,8 @@
 
 Convention: 6 operations a token for each weight of a matrix product (the head with them, the input embedding not) and
 6 · s · q_dim · layers for causal attention over documents of s tokens. What gradient checkpointing computes again does
-not count. Llama 3.1 8B: 48.25 · 10^9 at 4,096 tokens.
+not count. Llama 3.1 8B: 48.25 · 10^9 at 4,096 tokens. Of an encoder and a decoder a token meets the weights of one;
+their attention over other tokens, which depends on both lengths, is left out.
 """
 
 from __future__ import annotations
@@ -59,8 +60,14 @@ def mean_context(lengths: IntArray) -> float:
     return float((lengths.astype("float64") ** 2).sum()) / total if total else 0.0
 
 
-def operations_per_token(model: nn.Module, config: Any, context: float) -> float:
-    """Operations of forward and backward for a token in documents of `context` tokens."""
+def operations_per_token(model: nn.Module, config: Any, context: float, written: float = 1.0) -> float:
+    """Operations of forward and backward for a token in documents of `context` tokens.
+
+    `written` is the share of tokens that a decoder behind an encoder writes.
+    """
+    if config.is_encoder_decoder:
+        whole, read = matmul_parameters(model, config), matmul_parameters(_encoder(model), config)
+        return 6 * (read * (1 - written) + (whole - read) * written)
     layers = int(getattr(config, "num_hidden_layers", 0))
     heads = int(getattr(config, "num_attention_heads", 0))
     head_size = getattr(config, "head_dim", None) or int(getattr(config, "hidden_size", 0)) // max(1, heads)
@@ -86,3 +93,8 @@ def matmul_parameters(model: nn.Module, config: Any) -> float:
 def _weight(model: nn.Module, getter: str) -> nn.Parameter | None:
     layer = getattr(model, getter, lambda: None)()
     return getattr(layer, "weight", None)
+
+
+def _encoder(model: Any) -> nn.Module:
+    encoder: nn.Module = model.get_encoder()
+    return encoder
