@@ -25,6 +25,11 @@ SITE = re.search(
 )
 SHAPE = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 4, "vocab_size": 512}
+SHAPES = {
+    "my-model": SHAPE,
+    "my-bert": {**SHAPE, "model_type": "bert", "max_position_embeddings": 512},
+    "my-t5": {"model_type": "t5", "d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "vocab_size": 512},
+}
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -47,6 +52,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = {
         "train.jsonl": {"prompt": "How are you?", "response": "Fine."},
         "questions.jsonl": {"question": "2 + 2?", "answer": "4"},
+        "alpaca.jsonl": {"instruction": "Say hello.", "output": "Hello."},
+        "chat.jsonl": {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
+        "texts.jsonl": {"text": "A text of the field."},
+        "summaries.jsonl": {"document": "A long text.", "summary": "A text."},
+        "labels.jsonl": {"text": "What a day.", "label": "good"},
+        "tags.jsonl": {"text": "What a day.", "label": ["good", "long"]},
+        "scores.jsonl": {"text": "What a day.", "label": 0.5},
+        "shards/part-0.jsonl": {"prompt": "How are you?", "response": "Fine."},
+        "validation.jsonl": {"prompt": "How are you?", "response": "Fine."},
         "gsm8k/train.jsonl": {"question": "2 + 2?", "answer": "4"},
         "gsm8k/test.jsonl": {"question": "2 + 3?", "answer": "5"},
     }
@@ -54,11 +68,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "project" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text((json.dumps(row) + "\n") * 200)
-    model = tmp_path / "project" / "my-model"
-    model.mkdir()
-    (model / "config.json").write_text(json.dumps(SHAPE))
-    (model / "tokenizer.json").write_text("{}")
-    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (tmp_path / "project" / "chat.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    for name, shape in SHAPES.items():
+        model = tmp_path / "project" / name
+        model.mkdir()
+        (model / "config.json").write_text(json.dumps(shape))
+        (model / "tokenizer.json").write_text("{}")
+        (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     site = tmp_path / "home" / ".config" / "muster" / "cluster" / "mysite.yaml"
     site.parent.mkdir(parents=True)
     assert SITE is not None
