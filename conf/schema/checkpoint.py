@@ -22,7 +22,11 @@ class CheckpointConfig:
     """What is kept to go on from, and what is handed back."""
 
     save_steps: int = key(500, "Steps between checkpoints; 0: only at the end or at a stop.")
-    save_total_limit: int = key(2, "Checkpoints kept; the newest that verifies is never deleted.")
+    save_total_limit: int = key(
+        2,
+        "Checkpoints kept; the newest that verifies is never deleted, nor that of the best model "
+        "(`train.load_best_model_at_end`), which may come on top.",
+    )
     export: ExportWhen = key(
         ExportWhen.auto,
         "Hugging Face model: at the `end` of the run, as a `job` after it, `never`; `auto`: at the end up to 4 "

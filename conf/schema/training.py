@@ -106,7 +106,9 @@ class TrainConfig:
     eval_steps: int = key(100, "Steps between evaluations with `eval_strategy=steps`.")
     per_device_eval_batch_size: Optional[int] = key(None, "Documents a rank evaluates at a time. Null: as in training.")
     eval_on_start: bool = key(
-        True, "Evaluate validation and test data before the first step, to compare with what comes after."
+        True,
+        "Evaluate validation and test data before the first step, to compare with what comes after. A test set whose "
+        "answers are generated waits for the end.",
     )
     load_best_model_at_end: bool = key(
         False,
@@ -120,7 +122,9 @@ class TrainConfig:
         None, "Whether more of `metric_for_best_model` is better. Null: not of losses and errors, else yes."
     )
     early_stopping_patience: int = key(
-        0, "End after so many evaluations in a row without a better `metric_for_best_model`; 0: never."
+        0,
+        "End after so many evaluations in a row without a better `metric_for_best_model`; 0: never. What comes before the "
+        "first step does not count.",
     )
     early_stopping_threshold: float = key(0.0, "What counts as better: an improvement by more than this.")
     eval_samples: int = key(0, "Validation prompts answered by the exported model at the end, kept in the run folder.")
