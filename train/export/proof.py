@@ -66,12 +66,14 @@ def compare(model: Any, folder: Path, expected: Tensor, weight_bytes: int, world
     return result
 
 
-def compare_whole(model: Any, folder: Path, expected: Tensor, device: torch.device, slack: float = 1.0) -> Comparison:
-    """As `compare`, on this rank alone; `slack` times the usual tolerance is allowed."""
+def compare_whole(
+    model: Any, folder: Path, expected: Tensor, device: torch.device, tolerance: float | None = None
+) -> Comparison:
+    """As `compare`, on this rank alone; `tolerance`, where given, is the share of the largest logit instead."""
     try:
         problem, reloaded = _plain_logits(model, folder, device)
         words = "reloaded whole on rank 0"
-        return judged(reloaded, expected, model.dtype, words, slack) if problem is None else _failed(problem)
+        return judged(reloaded, expected, model.dtype, words, tolerance) if problem is None else _failed(problem)
     except Exception as error:
         # Whatever stops a reload, the export is not proven; the run itself has nothing to do with it.
         return _failed(f"reloading failed: {type(error).__name__}: {error}")
@@ -155,12 +157,15 @@ def _from_pretrained(model: Any, folder: Path, **arguments: Any) -> Any:
     )
 
 
-def judged(reloaded: Tensor, expected: Tensor, dtype: torch.dtype, words: str, slack: float = 1.0) -> Comparison:
+def judged(
+    reloaded: Tensor, expected: Tensor, dtype: torch.dtype, words: str, tolerance: float | None = None
+) -> Comparison:
     """Whether logits are close enough, in words that begin with `words`."""
     if reloaded.shape != expected.shape:
         return _failed(f"the reloaded model has logits of shape {tuple(reloaded.shape)}, not {tuple(expected.shape)}")
     difference = float((reloaded - expected).abs().max())
-    tolerance = slack * TOLERANCE[dtype] * max(1.0, float(expected.abs().max()))
+    share = TOLERANCE[dtype] if tolerance is None else tolerance
+    tolerance = share * max(1.0, float(expected.abs().max()))
     if math.isfinite(difference) and difference <= tolerance:
         return Comparison(True, difference, tolerance, f"{words}: logits of {TOKENS} tokens differ by {difference:.3g}")
     words = f"{words}: logits of {TOKENS} tokens differ by {difference:.3g}, more than {tolerance:.3g}"

@@ -1,0 +1,102 @@
+"""What a method excludes is refused before anything queues, with the key, the rule and what would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from conf.schema import Offload, Quantization, RunConfig
+from launcher.check.method import method_problems
+from launcher.facts.facts import Facts, ModelFacts
+from launcher.plan.plan import resolve_packing
+
+LORA = {"peft_type": "LORA", "r": 8, "target_modules": "all-linear"}
+Change = Callable[[RunConfig], None]
+
+
+def configured(*changes: Change) -> RunConfig:
+    config = RunConfig()
+    for change in changes:
+        change(config)
+    return config
+
+
+def problems(config: RunConfig) -> list[tuple[str, str]]:
+    facts = Facts(
+        cwd="/here",
+        run_root="/here/runs",
+        python="/usr/bin/python3",
+        cpu_count=2,
+        model=ModelFacts(config={"model_type": "llama", "num_hidden_layers": 4, "max_position_embeddings": 1030}),
+    )
+    return [(problem.key, problem.nearest) for problem in method_problems(config, facts)]
+
+
+def peft(**keys: object) -> Change:
+    return lambda config: config.method.peft.update({**LORA, **keys})
+
+
+def stage(number: int) -> Change:
+    return lambda config: setattr(config.parallel, "zero_stage", number)
+
+
+def quantized(kind: str) -> Change:
+    return lambda config: setattr(config.method, "quantization", Quantization(kind))
+
+
+CASES: dict[str, tuple[list[Change], list[tuple[str, str]]]] = {
+    "lora under zero3": ([peft(), stage(3)], []),
+    "qlora under zero3": ([peft(), quantized("nf4"), stage(3)], []),
+    "8 bits under zero2": ([peft(), quantized("int8"), stage(2)], []),
+    "8 bits under zero3": (
+        [peft(), quantized("int8"), stage(3)],
+        [("parallel.zero_stage", "parallel=zero2, method.quantization=nf4")],
+    ),
+    "4 bits without an adapter": ([quantized("nf4")], [("method.quantization", "method=qlora, none")]),
+    "4 bits in host memory": (
+        [peft(), quantized("nf4"), stage(3), lambda config: setattr(config.parallel, "offload_param", Offload.cpu)],
+        [("parallel.offload_param", "parallel=zero3")],
+    ),
+    "pissa under zero3": (
+        [peft(init_lora_weights="pissa_niter_4"), stage(3)],
+        [("method.peft.init_lora_weights", "true, parallel=zero2")],
+    ),
+    "pissa under zero2": ([peft(init_lora_weights="pissa"), stage(2)], []),
+    "eva": ([peft(init_lora_weights="eva"), stage(0)], [("method.peft.init_lora_weights", "true, pissa")]),
+    "no rank": ([peft(r=0), stage(2)], [("method.peft.r", "16")]),
+    "adalora": ([peft(peft_type="ADALORA"), stage(2)], [("method.peft.peft_type", "LORA")]),
+    "delora under zero3": (
+        [peft(peft_type="DELORA"), stage(3)],
+        [("parallel.zero_stage", "parallel=zero2, method=lora")],
+    ),
+    "unfreeze beside an adapter": (
+        [peft(), stage(2), lambda config: config.method.unfreeze.append("*norm*")],
+        [("method.unfreeze", "method.peft.modules_to_save=[…]")],
+    ),
+    "too many layers": (
+        [lambda config: setattr(config.method, "freeze_layers", 5)],
+        [("method.freeze_layers", "3")],
+    ),
+    "virtual tokens beyond the positions": (
+        [peft(peft_type="PROMPT_TUNING", num_virtual_tokens=20), stage(2)],
+        [("data.max_length", "1010")],
+    ),
+    "a learning rate below 0": (
+        [lambda config: config.optim.learning_rates.update({"*": -1.0})],
+        [("optim.learning_rates.*", "")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_does_not_go_together_is_refused(name: str) -> None:
+    changes, expected = CASES[name]
+    assert problems(configured(*changes)) == expected
+
+
+def test_documents_are_not_packed_behind_virtual_tokens() -> None:
+    assert resolve_packing(configured(peft()), "llama")[0] == "exact"
+    packing, why = resolve_packing(configured(peft(peft_type="P_TUNING", num_virtual_tokens=4)), "llama")
+    assert packing == "none"
+    assert "puts learned tokens before each document" in why
