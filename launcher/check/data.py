@@ -9,12 +9,16 @@ from conf.formats import AUTOMATIC, COLUMNS, OPTIONAL, PREFERENCES, USUAL_NAMES,
 from conf.schema import DataConfig, DataFormat, Deduplicate, LongRows, RunConfig
 from launcher.facts.data import BUILTIN, HUB_KEY, SOURCES
 from launcher.facts.facts import DataFile, Facts
+from launcher.facts.survey import ColumnFault
 from launcher.problems import Problem, nearest
 
 ROLES = tuple(
     dict.fromkeys(name for roles in COLUMNS.values() for role, names in roles.items() for name in (role, *names))
 )
 """What `data.columns.<role>` may name."""
+
+TEXTS = ("prompt", "response", "instruction", "output", "document", "summary", "text")
+"""Roles whose columns hold text in every row."""
 
 
 def data_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
@@ -100,6 +104,27 @@ def _column_problems(key: str, file: DataFile, data: DataConfig, facts: Facts) -
     elif found is DataFormat.messages and _lacks_template(data, facts):
         rule = "has conversations, which need a chat template, and the tokenizer has none"
         yield Problem(key, file.given, rule, "data.chat_template=<file or Jinja text>")
+    elif found is not None and file.broken_rows <= data.max_bad_rows:
+        yield from _text_problems(key, file, data, found)
+
+
+def _text_problems(key: str, file: DataFile, data: DataConfig, found: DataFormat) -> Iterator[Problem]:
+    """Rows that lack a text, as far as they were seen."""
+    drops_empty = data.clean.drop_empty and key.startswith("data.train")
+    columns: list[list[ColumnFault]] = []
+    for role in (role for role in TEXTS if role in COLUMNS[found]):
+        names = COLUMNS[found][role]
+        named = (data.columns[alias] for alias in (role, *names) if alias in data.columns)
+        column = next((name for name in (*named, *names) if name in file.columns), "")
+        columns.append([fault for fault in file.faults.get(column, ()) if not (fault.empty and drops_empty)])
+    # A row may lack several of its texts, so that their numbers must not be added up.
+    count = file.broken_rows + max((sum(fault.count for fault in faults) for faults in columns), default=0)
+    faults = sorted((fault for each in columns for fault in each), key=lambda fault: fault.line)
+    if faults and count > data.max_bad_rows:
+        broken = f"{count} broken rows, data.max_bad_rows={data.max_bad_rows}"
+        rule = f"is broken in line {faults[0].line}: {faults[0].reason}; {broken}"
+        only_empty = all(fault.empty for fault in faults) and key.startswith("data.train")
+        yield Problem(key, file.given, rule, "data.clean.drop_empty=true" if only_empty else "")
 
 
 def format_of(file: DataFile, data: DataConfig) -> DataFormat | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,7 +21,7 @@ import msgspec
 from conf.schema import DataConfig
 from launcher.facts.hub import Hub, fetch_data
 from launcher.facts.parquet_footer import read_footer
-from launcher.facts.survey import BrokenRow, Survey, characters
+from launcher.facts.survey import BrokenRow, ColumnFault, Survey, characters, not_utf8, without_mark
 
 HUB_KEY = "data.dataset_name"
 SOURCES = "data.train_files."
@@ -38,7 +39,8 @@ class DataFile:
     `rows` is None where it cannot be told; `rows_estimated` says that it was extrapolated from the head of a large
     file.
     `columns` are those of all rows that were parsed, `broken` is the first row that could not be. `lengths` has the
-    characters of the text in the first rows. `error` is why the file cannot be used at all, or empty.
+    characters of the text in the first rows. `error` is why the file cannot be used at all, or empty. `faults` are, by
+    column, rows in which it is no text.
     """
 
     key: str
@@ -53,6 +55,7 @@ class DataFile:
     broken: BrokenRow | None = None
     broken_rows: int = 0
     error: str = ""
+    faults: Mapping[str, tuple[ColumnFault, ...]] = field(default_factory=dict)
 
 
 def resolve_data_path(given: str, cwd: Path, builtin: Path) -> Path:
@@ -149,13 +152,14 @@ def _survey(key: str, given: str, path: Path, suffix: str, size: int) -> DataFil
         whole = len(head) < PARSED_BYTES
         if not whole:
             head = head[: head.rfind(b"\n") + 1] or head
+        text = without_mark(head)
         if suffix == ".csv":
-            _add_csv(survey, head, whole)
-        elif suffix == ".json" and head.lstrip()[:1] == b"[":
-            _add_array(survey, head, file, size)
+            _add_csv(survey, text)
+        elif text.lstrip()[:1] == b"[" and suffix == ".json":
+            _add_array(survey, file, size)
             whole = True
         else:
-            _add_lines(survey, head)
+            _add_lines(survey, text)
         rows, estimated = (survey.rows, False) if whole else _rest(file, survey, head, size, suffix)
     return DataFile(
         key,
@@ -169,39 +173,51 @@ def _survey(key: str, given: str, path: Path, suffix: str, size: int) -> DataFil
         tuple(survey.lengths),
         survey.broken,
         survey.broken_rows,
+        faults=survey.faults,
     )
 
 
 def _add_lines(survey: Survey, head: bytes) -> None:
     decoder = msgspec.json.Decoder()
+    offset = 0
     for number, line in enumerate(head.split(b"\n"), 1):
         if line and not line.isspace():
             try:
-                survey.add(decoder.decode(line))
+                survey.add(decoder.decode(line), number)
             except (ValueError, RecursionError) as error:
-                survey.refuse(number, str(error))
+                survey.refuse(number, not_utf8(line, offset) or str(error))
+        offset += len(line) + 1
 
 
-def _add_csv(survey: Survey, head: bytes, whole: bool) -> None:
-    text = io.StringIO(head.decode("utf-8-sig", errors="strict" if whole else "replace"), newline="")
-    reader = csv.DictReader(text, strict=True)
+def _add_csv(survey: Survey, head: bytes) -> None:
+    lines = head.splitlines(keepends=True)
+    offsets = [0, *itertools.accumulate(len(line) for line in lines)]
+    faults = {number: not_utf8(line, offsets[number - 1]) for number, line in enumerate(lines, 1)}
+    reader = csv.DictReader(io.StringIO(head.decode(errors="replace"), newline=""), strict=True)
+    if faults.get(1):
+        raise ValueError(f"its header: {faults[1]}")
+    before = 1
     for row in reader:
-        if None in row or None in row.values():
-            survey.refuse(reader.line_num, f"does not have {len(reader.fieldnames or [])} columns as the header has")
+        fault = next((faults[line] for line in range(before + 1, reader.line_num + 1) if faults.get(line)), None)
+        before = reader.line_num
+        if fault:
+            survey.refuse(before, fault)
+        elif None in row or None in row.values():
+            survey.refuse(before, f"does not have {len(reader.fieldnames or [])} columns as the header has")
         else:
-            survey.add(row)
+            survey.add(row, before)
 
 
-def _add_array(survey: Survey, head: bytes, file: IO[bytes], size: int) -> None:
+def _add_array(survey: Survey, file: IO[bytes], size: int) -> None:
     if size > COUNTED_BYTES:
         raise ValueError(
             f"is one JSON array of more than {COUNTED_BYTES >> 20} MiB; JSON lines are read piece by piece"
         )
     file.seek(0)
-    rows = msgspec.json.decode(file.read())
+    rows = msgspec.json.decode(without_mark(file.read()))
     for number, row in enumerate(rows, 1):
         try:
-            survey.add(row)
+            survey.add(row, number)
         except ValueError as error:
             survey.refuse(number, str(error))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 KEPT_ROWS = 3
@@ -17,6 +17,19 @@ class BrokenRow:
     reason: str
 
 
+@dataclass(frozen=True)
+class ColumnFault:
+    """Rows in which a column that the first row has is no text: the first one's line, why, and how many there are.
+
+    `empty` ones are text without a letter.
+    """
+
+    line: int
+    reason: str
+    count: int
+    empty: bool
+
+
 class Survey:
     """Counts rows as they are parsed, and keeps what a plan wants to know of them."""
 
@@ -27,8 +40,9 @@ class Survey:
         self.lengths: list[int] = []
         self.broken: BrokenRow | None = None
         self.broken_rows = 0
+        self._faults: dict[tuple[str, bool], ColumnFault] = {}
 
-    def add(self, row: object) -> None:
+    def add(self, row: object, line: int) -> None:
         if not isinstance(row, dict):
             raise ValueError(f"a row has to be an object with columns, not {type(row).__name__}")
         self.rows += 1
@@ -37,6 +51,26 @@ class Survey:
             self.lengths.append(characters(row))
         if len(self.first_rows) < KEPT_ROWS:
             self.first_rows.append(row)
+        for column in self.first_rows[0]:
+            self._look(column, row, line)
+
+    def _look(self, column: str, row: dict[str, Any], line: int) -> None:
+        value = row.get(column)
+        if isinstance(value, str) and value and not value.isspace():
+            return
+        empty = isinstance(value, str)
+        known = self._faults.get((column, empty))
+        if known is None:
+            kind = "empty" if empty else f"{type(value).__name__}, text is expected"
+            reason = f"column {column!r} is {kind}" if column in row else f"no column {column!r}"
+            known = ColumnFault(line, reason, 0, empty)
+        self._faults[column, empty] = replace(known, count=known.count + 1)
+
+    @property
+    def faults(self) -> dict[str, tuple[ColumnFault, ...]]:
+        """By column: rows in which it is no text."""
+        columns = dict.fromkeys(column for column, _ in self._faults)
+        return {name: tuple(fault for (of, _), fault in self._faults.items() if of == name) for name in columns}
 
     def refuse(self, line: int, reason: str) -> None:
         self.broken_rows += 1
@@ -52,3 +86,24 @@ def characters(value: object) -> int:
     if isinstance(value, list):
         return sum(characters(part) for part in value)
     return 0
+
+
+def not_utf8(line: bytes, offset: int) -> str | None:
+    """The first byte of a line that is not UTF-8, by its offset in the file, and what may help; None if all are."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        place = f"byte 0x{line[error.start]:02x} at offset {offset + error.start} is not UTF-8"
+        return f"{place}; of Latin-1: iconv -f LATIN1 -t UTF-8 OLD > NEW"
+    return None
+
+
+def without_mark(head: bytes) -> bytes:
+    """The beginning of a file without UTF-8's byte order mark.
+
+    Raises:
+        ValueError: it begins with the mark of another encoding.
+    """
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError("is UTF-16, and data is UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW")
+    return head.removeprefix(b"\xef\xbb\xbf")
