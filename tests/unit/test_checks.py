@@ -356,6 +356,19 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         "give one of them",
     ),
     "samples": (BASE, FACTS, {"train__eval_samples": 4}, "answers prompts of the validation data, and there is none"),
+    # answers
+    "generation length": (
+        BASE,
+        FACTS,
+        {"task__generation": {"max_length": 20}},
+        "task.generation.max_length=20 counts the prompt of some models and not of others",
+    ),
+    "sampling with beams": (
+        BASE,
+        FACTS,
+        {"task__generation": {"do_sample": True, "num_beams": 2}},
+        "task.generation.do_sample=true draws tokens, which is done along one beam",
+    ),
     # this machine
     "local nodes": (BASE, FACTS, {"cluster__nodes": 2}, "several nodes need cluster=slurm; nearest: 1"),
     "local account": (BASE, FACTS, {"cluster__account": "abc"}, "cluster.account=abc means something to Slurm alone"),

@@ -46,4 +46,6 @@ def model_config(model: ModelConfig, tokenizer: Any) -> Any:
     config.pad_token_id = tokenizer.pad_token_id
     if config.is_encoder_decoder and model.shape and "decoder_start_token_id" not in model.shape:
         config.decoder_start_token_id = tokenizer.pad_token_id
+        if getattr(config, "forced_eos_token_id", None) is not None:  # BART's, in the numbers of its own tokenizer
+            config.forced_eos_token_id = tokenizer.eos_token_id
     return config
