@@ -241,7 +241,8 @@ start_python() {
 ask_fate() {
   local line word=''
   fate=running gone=
-  line=$(timeout 10 scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null) || return 0
+  # An element by its array's id: the number of its own of one of them stands for the whole array.
+  line=$(timeout 10 scontrol -o show job "$job_id" 2>/dev/null) || return 0
   [[ $line =~ \ JobState=RUNNING\  ]] || gone=yes
   if [[ $line =~ \ Restarts=([0-9]+)\  ]] && ((BASH_REMATCH[1] > $(number "${SLURM_RESTART_COUNT:-0}" 0))); then
     fate=requeued

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from slurm import parse
@@ -32,18 +32,32 @@ class Client:
         self._cache = QueueCache(slurm_conf, squeue_age_s)
 
     def submit(
-        self, script: Path, known: Collection[int] = (), arguments: Iterable[str] = (), words: Iterable[str] = ()
-    ) -> int:
+        self,
+        script: Path,
+        known: Collection[str] = (),
+        arguments: Iterable[str] = (),
+        words: Iterable[str] = (),
+        elements: Sequence[int] = (),
+    ) -> str:
         """Send a script; its job id. `arguments` are sbatch's, `words` the script's own.
 
+        With `elements`, the indices that `arguments` give to `--array`, the answer is the array's id; the element with
+        index 4 of array 123 is the job 123_4.
+
         Where the controller goes away in between, the job may or may not exist: before each new try the queue is
-        searched for a job with this script that is not in `known` (the ids of its earlier jobs), so that there is
-        exactly one in the end.
+        searched for a job with this script that is not in `known` (the ids of its earlier submissions), so that there
+        is exactly one in the end.
 
         Raises:
             SlurmError: refused, in sbatch's words, or the controller stayed away.
         """
         argv = ["sbatch", "--parsable", *arguments, str(script), *words]
+        job_id = self._send(argv, script, known)
+        ids = [f"{job_id}_{index}" for index in elements] or [job_id]
+        self._cache.add([Job(id=new, command=str(script)) for new in ids])
+        return job_id
+
+    def _send(self, argv: list[str], script: Path, known: Collection[str]) -> str:
         deadline = time.monotonic() + self._patience_s
         for pause in pauses():
             try:
@@ -53,15 +67,13 @@ class Client:
                 if not error.away or time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
-                found = [job.id for job in self.find(script) if job.id not in known]
-                if found:
-                    self._cache.add(Job(id=found[0], command=str(script)))
-                    return found[0]
-        number = parse.submitted_id(answer.stdout)
-        if number is None:
+                found = self.find(script, known)
+                if found is not None:
+                    return found
+        job_id = parse.submitted_id(answer.stdout)
+        if job_id is None:
             raise SlurmError(argv, f"sbatch answered {answer.stdout!r}, which names no job")
-        self._cache.add(Job(id=number, command=str(script)))
-        return number
+        return job_id
 
     def test_only(self, script: Path, arguments: Iterable[str] = ()) -> Estimate | None:
         """When and where the script would start; None where Slurm accepts it without an estimate.
@@ -72,34 +84,41 @@ class Client:
         answer = self._ask(["sbatch", "--test-only", *arguments, str(script)])
         return parse.estimate(answer.stderr) or parse.estimate(answer.stdout)
 
-    def jobs(self, ids: Collection[int] | None = None) -> list[Job]:
-        """The person's jobs that Slurm still has, those of `ids` where given; from an answer at most 30 s old."""
+    def jobs(self, ids: Collection[str] | None = None) -> list[Job]:
+        """The person's jobs that Slurm still has, those of `ids` where given; from an answer at most 30 s old.
+
+        Each element of an array is a job of its own, also while it waits.
+        """
         return [job for job in self._cache.jobs(self._queue) if ids is None or job.id in ids]
 
-    def find(self, script: Path) -> list[Job]:
-        """The person's jobs that Slurm has for a script, asked now."""
-        return [job for job in self._queue() if job.command == str(script) or job.command.startswith(f"{script} ")]
+    def find(self, script: Path, known: Collection[str] = (), ended: bool = False) -> str | None:
+        """The id under which the person has submitted a script, where it is not in `known`; asked now.
 
-    def cancel(self, job_id: int) -> None:
-        """scancel: Slurm ends the job; it is no error where it has ended already."""
-        self._ask(["scancel", str(job_id)], ended="Invalid job id")
-        self._cache.drop(job_id)
+        With `ended`, also of jobs that ended some minutes ago (MinJobAge).
+        """
+        jobs = self._queue(["--states=all"] if ended else [])
+        found = (job for job in jobs if job.command == str(script) or job.command.startswith(f"{script} "))
+        return next((job.submission for job in found if job.submission not in known), None)
 
-    def signal(self, job_id: int, name: str, batch: bool = True) -> None:
+    def cancel(self, *job_ids: str) -> None:
+        """scancel: Slurm ends the jobs; it is no error where they have ended already."""
+        self._ask(["scancel", *job_ids], ended="Invalid job id")
+        self._cache.drop(job_ids)
+
+    def signal(self, job_id: str, name: str, batch: bool = True) -> None:
         """Send a signal to the batch shell (`batch`) or to the job's steps; no error where it has ended already."""
         where = ["--batch"] if batch else []
-        self._ask(["scancel", *where, f"--signal={name}", str(job_id)], ended="Invalid job id")
+        self._ask(["scancel", *where, f"--signal={name}", job_id], ended="Invalid job id")
 
-    def requeue(self, job_id: int | str) -> None:
-        """Put a job back into the queue (`123`, or `123_4` for an element of an array)."""
-        self._ask(["scontrol", "requeue", str(job_id)])
+    def requeue(self, job_id: str) -> None:
+        """Put a job back into the queue."""
+        self._ask(["scontrol", "requeue", job_id])
 
-    def accounting(self, ids: Collection[int]) -> list[Account]:
+    def accounting(self, ids: Collection[str]) -> list[Account]:
         """What the accounting database knows of jobs; nothing where there is none."""
         if not ids:
             return []
-        listed = ",".join(str(number) for number in sorted(ids))
-        argv = ["sacct", "-n", "-P", "-X", "-j", listed, "-o", ",".join(parse.ACCOUNT_FIELDS)]
+        argv = ["sacct", "-n", "-P", "-X", "-j", ",".join(sorted(ids)), "-o", ",".join(parse.ACCOUNT_FIELDS)]
         try:
             return parse.accounts(run_once(argv, self._conf).stdout)
         except SlurmError:
@@ -119,9 +138,9 @@ class Client:
         value = parse.setting(self._ask(["scontrol", "show", "config"]).stdout, "MaxArraySize")
         return int(value) if value and value.isdigit() else None
 
-    def _queue(self) -> list[Job]:
-        answer = self._ask(["squeue", "--noheader", "--me", f"--format={parse.SEPARATOR.join(parse.QUEUE_FIELDS)}"])
-        return parse.queue(answer.stdout)
+    def _queue(self, more: Sequence[str] = ()) -> list[Job]:
+        fields = f"--format={parse.SEPARATOR.join(parse.QUEUE_FIELDS)}"
+        return parse.queue(self._ask(["squeue", "--noheader", "--me", "--array", fields, *more]).stdout)
 
     def _ask(self, argv: list[str], ended: str | None = None) -> Answer:
         try:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from slurm import duration, states
 
 SEPARATOR = "\x1f"
-QUEUE_FIELDS = ("%A", "%i", "%T", "%r", "%P", "%D", "%N", "%M", "%L", "%S", "%o", "%j")
+QUEUE_FIELDS = ("%i", "%T", "%r", "%P", "%D", "%N", "%M", "%L", "%S", "%o", "%j")
 PARTITION_FIELDS = ("%P", "%a", "%l", "%D", "%s", "%c", "%m", "%G")
-ACCOUNT_FIELDS = ("JobIDRaw", "State", "ExitCode", "Elapsed", "NodeList")
+ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "Elapsed", "NodeList")
 
 _SUBMITTED = re.compile(r"^(?:Submitted batch job )?(\d+)(?:;\S*)?$", re.MULTILINE)
+_JOB_ID = re.compile(r"\d+(?:_\d+)?")
 _ESTIMATE = re.compile(
     r"Job (\d+) to start at (\S+) (?:a )?using (\d+) processors on (?:nodes )?(\S+)(?: in partition (\S+))?"
 )
@@ -23,13 +24,15 @@ _ESTIMATE = re.compile(
 
 @dataclass(frozen=True)
 class Job:
-    """A job that Slurm still has. Times as Slurm writes them; `command` is the path of the script."""
+    """A job that Slurm still has, `123`, or an element of an array, `123_4`.
 
-    id: int
+    Times as Slurm writes them; `command` is the path of the script.
+    """
+
+    id: str
     name: str = ""
     state: str = "PENDING"
     reason: str = "None"
-    array_id: str = ""
     partition: str = ""
     nodes: int = 0
     node_list: str = ""
@@ -37,6 +40,11 @@ class Job:
     left: str = ""
     start: str = ""
     command: str = ""
+
+    @property
+    def submission(self) -> str:
+        """The id that sbatch answered: of an element, its array's."""
+        return self.id.partition("_")[0]
 
     @property
     def is_pending(self) -> bool:
@@ -77,7 +85,7 @@ class Partition:
 class Account:
     """What the accounting database says of a job."""
 
-    id: int
+    id: str
     state: str
     exit_code: str
     elapsed: str
@@ -88,10 +96,15 @@ class Account:
         return states.explain_final(self.state)
 
 
-def submitted_id(output: str) -> int | None:
+def is_job_id(text: str) -> bool:
+    """Whether it is the id of a job or of an array's element."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def submitted_id(output: str) -> str | None:
     """The job id in sbatch's answer, with or without --parsable."""
     found = _SUBMITTED.search(output.strip())
-    return int(found[1]) if found else None
+    return found[1] if found else None
 
 
 def estimate(output: str) -> Estimate | None:
@@ -105,15 +118,14 @@ def queue(output: str) -> list[Job]:
     jobs = []
     for line in output.splitlines():
         fields = line.split(SEPARATOR)
-        if len(fields) != len(QUEUE_FIELDS) or not fields[0].isdigit():
+        if len(fields) != len(QUEUE_FIELDS) or not is_job_id(fields[0]):
             continue
-        number, array_id, state, reason, partition, nodes, node_list, used, left, start, command, name = fields
+        job_id, state, reason, partition, nodes, node_list, used, left, start, command, name = fields
         job = Job(
-            id=int(number),
+            id=job_id,
             name=name,
             state=state,
             reason=reason,
-            array_id=array_id,
             partition=partition,
             nodes=int(nodes) if nodes.isdigit() else 0,
             node_list=node_list,
@@ -154,11 +166,7 @@ def partitions(output: str) -> list[Partition]:
 def accounts(output: str) -> list[Account]:
     """The jobs in sacct's output with `ACCOUNT_FIELDS`, steps left out."""
     lines = (line.split("|") for line in output.splitlines())
-    return [
-        Account(int(fields[0]), *fields[1:])
-        for fields in lines
-        if len(fields) == len(ACCOUNT_FIELDS) and fields[0].isdigit()
-    ]
+    return [Account(*fields) for fields in lines if len(fields) == len(ACCOUNT_FIELDS) and is_job_id(fields[0])]
 
 
 def setting(output: str, name: str) -> str | None:

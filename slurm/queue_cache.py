@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -41,17 +41,19 @@ class QueueCache:
             self._write(jobs, time.time())
             return jobs
 
-    def add(self, job: Job) -> None:
-        """Put a job that was just submitted into the answer, so that nobody has to ask again for it."""
-        self._change(lambda jobs: [*(other for other in jobs if other.id != job.id), job])
+    def add(self, new: Collection[Job]) -> None:
+        """Put jobs that were just submitted into the answer, so that nobody has to ask again for them."""
+        ids = {job.id for job in new}
+        self._change(lambda jobs: [*(other for other in jobs if other.id not in ids), *new])
 
-    def drop(self, job_id: int) -> None:
-        """Take a job that was just cancelled while it waited out of the answer; one that runs is ending."""
+    def drop(self, job_ids: Collection[str]) -> None:
+        """Take jobs that were just cancelled while they waited out of the answer; those that run are ending."""
+        gone = set(job_ids)
         self._change(
             lambda jobs: [
-                replace(job, state="COMPLETING") if job.id == job_id else job
+                replace(job, state="COMPLETING") if job.id in gone else job
                 for job in jobs
-                if job.id != job_id or not job.is_pending
+                if job.id not in gone or not job.is_pending
             ]
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import secrets
 import shutil
@@ -23,6 +22,8 @@ from conf.schema import Access
 from launcher.facts.runs import is_id_of, read_run
 from launcher.plan.content import content_of, difference
 from launcher.problems import ConfigurationError, MusterError, NotFoundError, Problem
+from launcher.runs.submissions import read_submissions
+from slurm.parse import is_job_id
 
 _MODES = {Access.private: (0o700, 0o600), Access.group: (0o2750, 0o640)}
 
@@ -96,8 +97,8 @@ def find(argument: str, run_root: str | Path) -> RunFolder:
             return folder
     runs = list_runs(run_root)
     named = [folder for folder in runs if is_id_of(folder.path.name, argument)]
-    if not named and argument.isdigit():
-        named = [folder for folder in runs if int(argument) in job_ids(folder)]
+    if not named and is_job_id(argument):
+        named = [folder for folder in runs if argument in job_ids(folder)]
     if len(named) == 1:
         return named[0]
     if named:
@@ -109,16 +110,10 @@ def find(argument: str, run_root: str | Path) -> RunFolder:
     raise NotFoundError(f"no run {argument!r} in {Path(run_root).absolute()}: {there}")
 
 
-def job_ids(folder: RunFolder) -> set[int]:
-    """Slurm's job ids of a run, by its `submissions.jsonl`."""
-    ids: set[int] = set()
-    with contextlib.suppress(OSError):
-        for line in folder.submissions.read_text().splitlines():
-            with contextlib.suppress(ValueError, AttributeError):
-                job_id = json.loads(line).get("job_id")
-                if isinstance(job_id, int):
-                    ids.add(job_id)
-    return ids
+def job_ids(folder: RunFolder) -> set[str]:
+    """Slurm's job ids of a run, by its `submissions.jsonl`; of an element of an array, the array's as well."""
+    ids = {sent.job_id for sent in read_submissions(folder)}
+    return ids | {job_id.partition("_")[0] for job_id in ids}
 
 
 def take_lock(folder: RunFolder, job: str) -> str | None:

@@ -71,7 +71,7 @@ class _Verdict:
     job: str
 
 
-def stand(folder: RunFolder, jobs: Mapping[int, Job] | None) -> Standing:
+def stand(folder: RunFolder, jobs: Mapping[str, Job] | None) -> Standing:
     """How a run stands.
 
     `jobs` are the live jobs that Slurm knows, by id; None where it could not be asked, and then the files alone speak.
@@ -104,12 +104,13 @@ def stand(folder: RunFolder, jobs: Mapping[int, Job] | None) -> Standing:
     )
 
 
-def live_submissions(folder: RunFolder, jobs: Mapping[int, Job] | None) -> list[Submission]:
+def live_submissions(folder: RunFolder, jobs: Mapping[str, Job] | None) -> list[Submission]:
     """The jobs of the run that Slurm still has: what runs first, then the ranks' job before those around it."""
     if not jobs:
         return []
-    alive = [sent for sent in read_submissions(folder) if sent.job_id in jobs]
-    return sorted(alive, key=lambda sent: (jobs[sent.job_id].is_pending, _PURPOSES.index(sent.purpose), -sent.job_id))
+    newest_first = reversed(read_submissions(folder))
+    alive = [sent for sent in newest_first if sent.job_id in jobs]
+    return sorted(alive, key=lambda sent: (jobs[sent.job_id].is_pending, _PURPOSES.index(sent.purpose)))
 
 
 def training_attempts(folder: RunFolder) -> list[Attempt]:
@@ -124,7 +125,7 @@ def find_local(folder: RunFolder) -> int | None:
 
 
 def _judge(
-    folder: RunFolder, newest: Attempt | None, outcome: Outcome | None, jobs: Mapping[int, Job] | None
+    folder: RunFolder, newest: Attempt | None, outcome: Outcome | None, jobs: Mapping[str, Job] | None
 ) -> _Verdict:
     current = outcome if outcome and (newest is None or outcome.attempt >= newest.number) else None
     alive = live_submissions(folder, jobs)

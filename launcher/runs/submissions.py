@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from conf.layout import RunFolder
 from launcher.runs.read import read_lines
@@ -19,18 +21,23 @@ TRAIN, PREPARE, EXPORT = "train", "prepare", "export"
 
 @dataclass(frozen=True)
 class Submission:
-    """A job that Slurm took."""
+    """A job that Slurm took: `123`, or `123_4` for an element of a sweep's array."""
 
-    job_id: int
+    job_id: str
     purpose: str
     time: float
 
 
 def write_line(folder: RunFolder, event: str, purpose: str, **values: object) -> None:
-    """Append one line in a single write, flushed to the disk: `sending`, `sent` with `job_id`, or `refused`."""
-    line = json.dumps({"time": round(time.time(), 3), "event": event, "purpose": purpose, **values}) + "\n"
-    mode = folder.path.stat().st_mode & 0o666
-    descriptor = os.open(folder.submissions, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode)
+    """Append one line, flushed to the disk: `sending`, `sent` with `job_id`, or `refused`."""
+    append_line(folder.submissions, {"event": event, "purpose": purpose, **values})
+
+
+def append_line(path: Path, values: Mapping[str, object]) -> None:
+    """Append an object with the time to a JSON-lines file in a single write, flushed to the disk."""
+    line = json.dumps({"time": round(time.time(), 3), **values}) + "\n"
+    mode = path.parent.stat().st_mode & 0o666
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode)
     try:
         os.write(descriptor, line.encode())
         os.fsync(descriptor)
@@ -41,9 +48,9 @@ def write_line(folder: RunFolder, event: str, purpose: str, **values: object) ->
 def read_submissions(folder: RunFolder) -> list[Submission]:
     """The jobs of a run, oldest first."""
     return [
-        Submission(line["job_id"], str(line.get("purpose", TRAIN)), float(line.get("time", 0.0)))
+        Submission(str(line["job_id"]), str(line.get("purpose", TRAIN)), float(line.get("time", 0.0)))
         for line in read_lines(folder.submissions)
-        if line.get("event") == "sent" and isinstance(line.get("job_id"), int)
+        if line.get("event") == "sent" and isinstance(line.get("job_id"), str | int)
     ]
 
 

@@ -16,9 +16,9 @@ def client_of(plan: Plan) -> Client:
     return Client(plan.config.cluster.slurm_conf)
 
 
-def live_jobs(folders: Iterable[RunFolder]) -> dict[int, Job] | None:
+def live_jobs(folders: Iterable[RunFolder]) -> dict[str, Job] | None:
     """The jobs of these runs that Slurm still has, by id; None where one of its clusters could not be asked."""
-    wanted: dict[str | None, set[int]] = {}
+    wanted: dict[str | None, set[str]] = {}
     for folder in folders:
         ids = {sent.job_id for sent in read_submissions(folder)}
         if ids:
@@ -27,10 +27,10 @@ def live_jobs(folders: Iterable[RunFolder]) -> dict[int, Job] | None:
             except (FileNotFoundError, ValueError):
                 continue
             wanted.setdefault(slurm_conf, set()).update(ids)
-    found: dict[int, Job] = {}
+    found: dict[str, Job] = {}
     for slurm_conf, ids in wanted.items():
         try:
-            jobs = Client(slurm_conf).jobs(sorted(ids))
+            jobs = Client(slurm_conf).jobs(ids)
         except SlurmError:
             return None
         found.update({job.id: job for job in jobs})

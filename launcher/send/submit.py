@@ -49,12 +49,10 @@ def ask_first(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sba
     return f", would start at {estimate.start} on {estimate.nodes}" if estimate else ""
 
 
-def send(
-    folder: RunFolder, plan: Plan, purpose: str = TRAIN, after: int | None = None, words: Sequence[str] = ()
-) -> int:
+def send(folder: RunFolder, plan: Plan, purpose: str = TRAIN, after: str = "", words: Sequence[str] = ()) -> str:
     """Send the run's script for one purpose; its job id.
 
-    `after` is a job that has to end well first; `words` are handed to the script.
+    `after` is what it waits for, as sbatch's --dependency says it; `words` are handed to the script.
 
     An earlier `sending` that nobody answered may have become a job: Slurm is asked for it before anything is sent.
 
@@ -63,16 +61,15 @@ def send(
     """
     path = script_of(folder, purpose).absolute()
     client = client_of(plan)
-    known = [sent.job_id for sent in read_submissions(folder)]
-    arguments = [] if after is None else [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"]
+    known = {sent.job_id.partition("_")[0] for sent in read_submissions(folder)}
     try:
         if unanswered(folder, purpose) is not None:
-            found = [job.id for job in client.find(path) if job.id not in known]
-            if found:
-                write_line(folder, "sent", purpose, job_id=found[0], found=True)
-                return found[0]
+            found = client.find(path, known)
+            if found is not None:
+                write_line(folder, "sent", purpose, job_id=found, found=True)
+                return found
         write_line(folder, "sending", purpose)
-        job_id = client.submit(path, known, arguments, words)
+        job_id = client.submit(path, known, dependency(after), words)
     except SlurmError as error:
         write_line(folder, "refused", purpose, error=str(error))
         raise refused(error, plan) from error
@@ -80,18 +77,24 @@ def send(
     return job_id
 
 
-def send_all(folder: RunFolder, plan: Plan) -> int:
+def dependency(after: str) -> list[str]:
+    """sbatch's arguments for a job that waits (`afterok:12`), and that goes where it would wait for ever."""
+    return [f"--dependency={after}", "--kill-on-invalid-dep=yes"] if after else []
+
+
+def send_all(folder: RunFolder, plan: Plan, after: str = "") -> str:
     """Send the run with the jobs around it: the data step before, the export after; the id of the ranks' job.
+
+    `after` is what the first of them waits for.
 
     Raises:
         SchedulerError: Slurm refused or could not be reached.
     """
-    before = (
-        send(folder, plan, PREPARE) if folder.job.prepare_sbatch.exists() and not folder.data_json.exists() else None
-    )
-    job_id = send(folder, plan, TRAIN, after=before)
+    if folder.job.prepare_sbatch.exists() and not folder.data_json.exists():
+        after = f"afterok:{send(folder, plan, PREPARE, after=after)}"
+    job_id = send(folder, plan, TRAIN, after=after)
     if exports_after(plan):
-        send(folder, plan, EXPORT, after=job_id)
+        send(folder, plan, EXPORT, after=f"afterok:{job_id}")
     return job_id
 
 

@@ -56,14 +56,14 @@ class Job:
     person: Person
     client: Client
     folder: RunFolder
-    id: int = 0
+    id: str = ""
 
     def submit(self) -> None:
         argv = ["sbatch", "--parsable", str(self.folder.job_sbatch)]
-        self.id = int(self.person.run(*argv, SECRET="canary", KEPT_ONE="yes").stdout)
+        self.id = self.person.run(*argv, SECRET="canary", KEPT_ONE="yes").stdout.strip()
 
     def field(self, name: str) -> str:
-        shown = subprocess.run(["scontrol", "-o", "show", "job", str(self.id)], capture_output=True, text=True).stdout
+        shown = subprocess.run(["scontrol", "-o", "show", "job", self.id], capture_output=True, text=True).stdout
         return next((word.split("=", 1)[1] for word in shown.split() if word.startswith(f"{name}=")), "")
 
     def attempt_runs(self, number: int) -> None:
@@ -202,7 +202,7 @@ def test_preemption_goes_back_into_the_queue(partition: str, make_job: Callable[
     other = person.run("sbatch", "--parsable", *everything, "--wrap=sleep 1").stdout.strip()
     wait_for(lambda: job.field("Restarts") == "1", f"requeue\n{job.log(0)}")
     assert "requeue" in job.log(0)
-    person.run("scancel", str(job.id), other)
+    person.run("scancel", job.id, other)
 
 
 def test_two_jobs_on_one_run(make_job: Callable[..., Job]) -> None:
@@ -226,10 +226,11 @@ def test_client_reads_a_real_cluster(make_job: Callable[..., Job]) -> None:
     assert estimate.partition == "main"
     assert [partition.name for partition in job.client.partitions()] == ["main", "long", "preempt", "preempt_cancel"]
     assert job.client.max_array_size() == 1001
-    assert job.client.accounting([1]) == []
-    number = job.client.submit(job.folder.job_sbatch)
-    assert number in [found.id for found in job.client.find(job.folder.job_sbatch)]
-    job.client.cancel(number)
+    assert job.client.accounting(["1"]) == []
+    job_id = job.client.submit(job.folder.job_sbatch)
+    assert job.client.find(job.folder.job_sbatch) == job_id
+    assert job.client.find(job.folder.job_sbatch, known=[job_id]) is None
+    job.client.cancel(job_id)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="own networks need root")

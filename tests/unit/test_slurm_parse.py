@@ -16,7 +16,6 @@ QUEUE = "\n".join(
     for fields in (
         (
             "12",
-            "12",
             "RUNNING",
             "None",
             "main",
@@ -28,7 +27,7 @@ QUEUE = "\n".join(
             "/r/job.sbatch",
             "a|b c",
         ),
-        ("13", "13_[1-4]", "PENDING", "Resources", "main", "1", "", "0:00", "1:00:00", "N/A", "/r/x.sh", "ü"),
+        ("13_4", "PENDING", "Resources", "main", "1", "", "0:00", "1:00:00", "N/A", "/r/x.sh", "ü"),
         ("x", "not a job"),
     )
 )
@@ -37,14 +36,15 @@ QUEUE = "\n".join(
 def test_queue() -> None:
     first, second = parse.queue(QUEUE)
     assert (first.id, first.name, first.nodes, first.command, first.is_pending) == (
-        12,
+        "12",
         "a|b c",
         2,
         "/r/job.sbatch",
         False,
     )
-    assert (second.array_id, second.is_pending, second.explanation) == (
-        "13_[1-4]",
+    assert (second.id, second.submission, second.is_pending, second.explanation) == (
+        "13_4",
+        "13",
         True,
         "waits for nodes to become free (Resources)",
     )
@@ -62,18 +62,18 @@ def test_partitions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
+    ("text", "job_id"),
     [
-        ("Submitted batch job 7\n", 7),
-        ("7\n", 7),
-        ("7;cluster\n", 7),
-        ("sbatch: note\n8\n", 8),
+        ("Submitted batch job 7\n", "7"),
+        ("7\n", "7"),
+        ("7;cluster\n", "7"),
+        ("sbatch: note\n8\n", "8"),
         ("nothing", None),
         ("", None),
     ],
 )
-def test_submitted(text: str, number: int | None) -> None:
-    assert parse.submitted_id(text) == number
+def test_submitted(text: str, job_id: str | None) -> None:
+    assert parse.submitted_id(text) == job_id
 
 
 def test_estimate() -> None:
@@ -134,14 +134,17 @@ def test_one_question_for_all_watchers(tmp_path: Path) -> None:
 
     def ask() -> list[Job]:
         asked.append(1)
-        return [Job(1, state="RUNNING"), Job(2)]
+        return [Job("1", state="RUNNING"), Job("2")]
 
     first, second = (QueueCache("/conf", 30, tmp_path) for _ in range(2))
-    assert [job.id for job in first.jobs(ask)] == [1, 2]
-    second.add(Job(3))
-    second.drop(2)
-    second.drop(1)
-    assert [(job.id, job.state) for job in second.jobs(ask)] == [(1, "COMPLETING"), (3, "PENDING")]
+    assert [job.id for job in first.jobs(ask)] == ["1", "2"]
+    second.add([Job("3"), Job("4_0"), Job("4_1")])
+    second.drop(["2", "1", "4_0"])
+    assert [(job.id, job.state) for job in second.jobs(ask)] == [
+        ("1", "COMPLETING"),
+        ("3", "PENDING"),
+        ("4_1", "PENDING"),
+    ]
     assert len(asked) == 1
     QueueCache("/conf", 0, tmp_path).jobs(ask)
     QueueCache("/other", 30, tmp_path).jobs(ask)

@@ -104,15 +104,15 @@ def test_status_table_and_details(folder: RunFolder, tmp_path: Path, capsys: pyt
 
 JOB_CASES = {
     "waits": (
-        Job(7, state="PENDING", reason="Resources"),
+        Job("7", state="PENDING", reason="Resources"),
         None,
         "queued",
         "waits for nodes to become free (Resources)",
     ),
-    "runs": (Job(7, state="RUNNING"), None, "running", ""),
-    "runs again after a time limit": (Job(7, state="RUNNING"), State.time_limit, "running", ""),
-    "waits after a preemption": (Job(7, state="PENDING", reason="BeginTime"), State.preempted, "queued", None),
-    "is completing": (Job(7, state="COMPLETING"), State.done, "done", "because"),
+    "runs": (Job("7", state="RUNNING"), None, "running", ""),
+    "runs again after a time limit": (Job("7", state="RUNNING"), State.time_limit, "running", ""),
+    "waits after a preemption": (Job("7", state="PENDING", reason="BeginTime"), State.preempted, "queued", None),
+    "is completing": (Job("7", state="COMPLETING"), State.done, "done", "because"),
     "is gone, never started": (None, None, "failed", "job 7 left the queue before it started"),
     "is gone, done": (None, State.done, "done", "because"),
 }
@@ -128,7 +128,7 @@ def test_standing_of_a_slurm_run(
     if ended is not None:
         begin(folder, 0, job="slurm:7", host="node1")
         end(folder, state=ended, reason="because")
-    standing = stand(folder, {7: job} if job else {})
+    standing = stand(folder, {"7": job} if job else {})
     assert standing.state.value == state
     assert reason in (None, standing.reason)
     assert standing.live == (job is not None and state in ("queued", "running"))
@@ -144,9 +144,9 @@ def test_submissions_say_what_was_answered(folder: RunFolder) -> None:
     write_line(folder, "refused", TRAIN, error="no")
     assert unanswered(folder, TRAIN) is None
     write_line(folder, "sending", TRAIN)
-    write_line(folder, "sent", TRAIN, job_id=12)
+    write_line(folder, "sent", TRAIN, job_id="12")
     assert unanswered(folder, TRAIN) is None
-    assert [sent.job_id for sent in read_submissions(folder)] == [12]
+    assert [sent.job_id for sent in read_submissions(folder)] == ["12"]
     assert folder.submissions.stat().st_mode & 0o777 == 0o600
 
 

@@ -61,9 +61,9 @@ def calls(site: Path) -> list[str]:
     return (site / "calls").read_text().splitlines()
 
 
-def put_in_queue(site: Path, job: int, state: str, script: Path) -> None:
+def put_in_queue(site: Path, job: str, state: str, script: Path) -> None:
     """A line of squeue, in the fields that the client asks for."""
-    fields = [job, job, state, "Resources", "p", 1, "", "0:00", "1:00", "N/A", script, "demo"]
+    fields = [job, state, "Resources", "p", 1, "", "0:00", "1:00", "N/A", script, "demo"]
     with (site / "queue").open("a") as file:
         file.write("\x1f".join(map(str, fields)) + "\n")
 
@@ -72,10 +72,10 @@ def test_a_run_is_asked_for_sent_and_noted(folder: RunFolder, site: Path) -> Non
     plan = read_plan(folder.run_json)
     estimate = ask_first(plan, {"job.sbatch": folder.job_sbatch.read_bytes()})
     assert "2026-01-01T00:00:00 on n1" in estimate
-    assert send_all(folder, plan) == 42
+    assert send_all(folder, plan) == "42"
     assert [line.split()[-1] for line in calls(site)][1:] == [str(folder.job_sbatch)]
     noted = [json.loads(line) for line in folder.submissions.read_text().splitlines()]
-    assert [(line["event"], line.get("job_id")) for line in noted] == [("sending", None), ("sent", 42)]
+    assert [(line["event"], line.get("job_id")) for line in noted] == [("sending", None), ("sent", "42")]
 
 
 def test_a_refusal_is_verbatim_with_the_key(folder: RunFolder, site: Path) -> None:
@@ -96,11 +96,11 @@ def test_a_submission_that_broke_off_is_found_and_not_sent_again(folder: RunFold
     write_line(folder, "sending", TRAIN)
     write_line(folder, "sent", TRAIN, job_id=5)
     write_line(folder, "sending", TRAIN)
-    put_in_queue(site, 5, "RUNNING", folder.job_sbatch)
-    put_in_queue(site, 17, "PENDING", folder.job_sbatch)
-    assert send(folder, plan) == 17
+    put_in_queue(site, "5", "RUNNING", folder.job_sbatch)
+    put_in_queue(site, "17", "PENDING", folder.job_sbatch)
+    assert send(folder, plan) == "17"
     assert not (site / "calls").exists()
-    assert [sent.job_id for sent in read_submissions(folder)] == [5, 17]
+    assert [sent.job_id for sent in read_submissions(folder)] == ["5", "17"]
 
 
 def test_jobs_around_the_run_wait_for_each_other(folder: RunFolder, site: Path) -> None:
@@ -110,9 +110,9 @@ def test_jobs_around_the_run_wait_for_each_other(folder: RunFolder, site: Path) 
     prepare, train = calls(site)
     assert prepare.split()[-1] == str(folder.job.prepare_sbatch)
     assert "--dependency=afterok:41" in train.split()
-    assert [(sent.purpose, sent.job_id) for sent in read_submissions(folder)] == [(PREPARE, 41), (TRAIN, job)]
+    assert [(sent.purpose, sent.job_id) for sent in read_submissions(folder)] == [(PREPARE, "41"), (TRAIN, job)]
     folder.data_json.write_text("{}")
-    assert send(folder, plan, EXPORT, words=["--step", "5"]) == 43
+    assert send(folder, plan, EXPORT, words=["--step", "5"]) == "43"
     assert calls(site)[-1].split()[-3:] == [str(folder.job.export_sbatch), "--step", "5"]
 
 
@@ -129,7 +129,7 @@ def test_stop_takes_a_waiting_run_out_of_the_queue(folder: RunFolder, site: Path
 def test_stop_pokes_a_running_job_and_cancels_what_would_follow(folder: RunFolder, site: Path) -> None:
     plan = read_plan(folder.run_json)
     job = send(folder, plan)
-    follower = send(folder, plan, EXPORT, after=job)
+    follower = send(folder, plan, EXPORT, after=f"afterok:{job}")
     put_in_queue(site, job, "RUNNING", folder.job_sbatch)
     put_in_queue(site, follower, "PENDING", folder.job.export_sbatch)
     begin(folder, 0, job=f"slurm:{job}", host="n1")
