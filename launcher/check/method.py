@@ -8,6 +8,7 @@ from typing import Any
 
 from conf.adapters import SHARDED, UNSUPPORTED, has_virtual_tokens, needs_data, needs_whole_weights, peft_type
 from conf.schema import MethodConfig, Offload, Quantization, RunConfig
+from launcher.check.libraries import peft_methods
 from launcher.facts.facts import Facts
 from launcher.problems import Problem
 
@@ -32,7 +33,7 @@ def _adapter_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     if kind in UNSUPPORTED:
         reason, _, near = UNSUPPORTED[kind].partition("; ")
         yield Problem("method.peft.peft_type", kind, reason, near)
-    elif kind and kind not in SHARDED and config.parallel.zero_stage == 3:
+    elif kind in peft_methods() and kind not in SHARDED and config.parallel.zero_stage == 3:
         rule = f"leaves each rank a part of every weight, and {kind} looks at whole ones"
         yield Problem("parallel.zero_stage", "3", rule, "parallel=zero2, method=lora")
     for name in ("r", "num_virtual_tokens"):

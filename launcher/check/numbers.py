@@ -56,7 +56,6 @@ RANGES = {
     "data.max_bad_rows": AMOUNT,
     "data.prepare_workers": AMOUNT,
     "task.max_predictions": AMOUNT,
-    "method.freeze_layers": AMOUNT,
     "parallel.zero_stage": Range(0, 3),
     "parallel.hpz_partition_size": AMOUNT,
     "optim.learning_rate": Range(0, above=True),
@@ -92,7 +91,6 @@ RANGES = {
 
 OF_EACH = {
     "data.weights": Range(0, above=True),
-    "optim.learning_rates": AMOUNT,
     "task.class_weights": AMOUNT,
 }
 """Range of each number in a mapping."""

@@ -40,6 +40,7 @@ OPTIONS = {
 
 NEEDED = {
     "method=peft": ["method.peft.peft_type=LOHA"],
+    "method=lora_8bit": ["parallel=zero2"],
     "model=tiny-bert": ["task=seq_cls"],
     "model=tiny-t5": ["task=seq2seq_lm"],
     "task=seq2seq_lm": ["model=tiny-t5"],
