@@ -40,6 +40,14 @@ def write_run(folder: Path, config: RunConfig, model: Path, splits: dict[str, An
     """A run folder with run.json, data.json and model/."""
     from train.data.prepared import Prepared, write_prepared
 
+    run, _ = write_plan(folder, config)
+    run.model.symlink_to(model)
+    write_prepared(run, Prepared(splits, "", 96, 0, 2, 0.0, False))
+    return run
+
+
+def write_plan(folder: Path, config: RunConfig, export: bool = False) -> tuple[RunFolder, Plan]:
+    """A run folder with run.json, before its data is prepared."""
     folder.mkdir(parents=True)
     run = RunFolder(folder)
     topology = Topology(nodes=1, ranks_per_node=2, device=Device.cpu, start="fork", threads_per_rank=1)
@@ -53,13 +61,11 @@ def write_run(folder: Path, config: RunConfig, model: Path, splits: dict[str, An
         model_type="llama",
         parameters=None,
         packing=packing,
-        export_at_end=False,
+        export_at_end=export,
         expected_steps=None,
     )
     run.run_json.write_text(encode_plan(plan))
-    run.model.symlink_to(model)
-    write_prepared(run, Prepared(splits, "", 96, 0, 2, 0.0, False))
-    return run
+    return run, plan
 
 
 def layout(config: RunConfig, topology: Topology, size: int) -> Layout:

@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,17 @@ CLASSIFIER = "ForSequenceClassification"
 
 
 def labelling_of(sources: Sequence[Source], config: RunConfig, cache: Path) -> Labelling:
-    """How the labels of the training sources are read, from the cache or into it.
+    """How the labels of the sources that lead, those of training, are read; from the cache or into it.
 
     Raises:
         DataError: the labels are not of one kind, not of the kind that was asked for, or all the same.
     """
-    known = own_names(config.model.model_name_or_path)
+    own = own_labels(config.model.model_name_or_path)
+    known = own.names if own else []
     task, data = config.task, config.data
+    if own and config.train.max_steps == 0:  # an evaluation alone: what the model tells apart is settled
+        kind = own.problem_type if task.problem_type is ProblemType.auto else task.problem_type
+        task = replace(task, problem_type=kind, labels=task.labels or own.names)
     options = [task.problem_type.value, task.labels, known, data.columns, data.format.value]
     target = cache / "labels" / content_key([source.digest for source in sources], options)
 
@@ -67,16 +71,17 @@ def _column_and_names(sources: Sequence[Source], config: RunConfig, own: list[st
     return sources[0].shape(config.data).columns["label"], own or sources[0].codes(config.data)
 
 
-def own_names(model: str) -> list[str]:
-    """Label names of a trained classifier in a folder, in the order of its outputs; none of any other model."""
+def own_labels(model: str) -> Labels | None:
+    """What a trained classifier in a folder tells apart; None of any other model."""
     path = Path(model) / "config.json"
     if not model or not path.is_file():
-        return []
+        return None
     config = json.loads(path.read_text())
     if not any(str(name).endswith(CLASSIFIER) for name in config.get("architectures") or []):
-        return []
+        return None
     names = config.get("id2label") or {}
-    return [str(names[number]) for number in sorted(names, key=int)]
+    kind = config.get("problem_type") or ProblemType.auto.value
+    return Labels(ProblemType(kind), [str(names[number]) for number in sorted(names, key=int)])
 
 
 @dataclass

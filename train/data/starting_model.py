@@ -41,7 +41,10 @@ class StartingModel:
     def folder(self) -> Path:
         """The tokenizer as this run uses it, made where it is not in the cache."""
         digests = [source.digest for source in self.sources]
-        content = json.dumps([digests, row_options(self.config.data)], sort_keys=True)
+        trained_on: list[Any] = [digests, row_options(self.config.data)]
+        if self.labelled:  # its special tokens depend on what reads them
+            trained_on.append(dict(self.config.model.shape) or self.config.model.model_name_or_path)
+        content = json.dumps(trained_on, sort_keys=True)
         identity = tokenizers.tokenizer_identity(self.config.model, content)
         task = [TaskName.seq_cls.value] if self.labelled else []
         target = self.cache / "tokenizers" / content_key(identity, self.config.data.chat_template, *task)

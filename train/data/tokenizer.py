@@ -168,7 +168,9 @@ def fit_to_classifier(tokenizer: Any, model: ModelConfig) -> None:
         single=f"{BEGIN}:0 $A:0 {END}:0", pair=f"{BEGIN}:0 $A:0 {END}:0 $B:1 {END}:1", special_tokens=ids
     )
     if getattr(config, "type_vocab_size", 0) > 1:
-        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+        # What is saved is what a tokenizer was made with.
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
 
 
 def _head(texts: Iterable[str]) -> Iterable[str]:

@@ -35,7 +35,7 @@ def confusion_picture(counts: npt.NDArray[np.int64], names: Sequence[str], title
     side = 34 if len(chosen) <= WRITTEN else max(9, min(24, 900 // len(chosen)))
     font = min(13, max(7, side - 2))
     left = round(max(len(names[place]) for place in chosen) * font * LETTER) + 24
-    top = left + 24
+    top = left + 34
     body = [
         _text(left, 18, title, "start", 14),
         _text(left, 34, "down: right label, across: what was said", "start", 11),
