@@ -46,6 +46,10 @@ def model_notes(plan: Plan, facts: Facts) -> list[str]:
     return notes
 
 
+SMALL_FOR_ADAPTERS = 3e-5
+"""Peak learning rate under which an adapter, which starts at nothing, learns next to nothing."""
+
+
 def warnings(plan: Plan, facts: Facts) -> list[str]:
     """What may not be as a person expects."""
     config = plan.config
@@ -55,6 +59,11 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
         found.append(
             "parallel.zero_stage=0 with bf16 uses another optimizer of DeepSpeed, whose losses drift from those of "
             "stages 1 to 3 by up to 0.4 %; stage 1 keeps to the curve"
+        )
+    if config.method.peft and config.optim.learning_rate < SMALL_FOR_ADAPTERS:
+        found.append(
+            f"optim.learning_rate={config.optim.learning_rate:g} is one of full fine-tuning: adapters usually want "
+            "1e-4 to 5e-4, virtual tokens 1e-2 and more"
         )
     found += _share_warning(plan, facts)
     if config.cluster.kind is ClusterKind.slurm and config.cluster.time is None:

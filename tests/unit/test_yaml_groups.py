@@ -39,7 +39,7 @@ OPTIONS = {
 }
 
 NEEDED = {
-    "method=peft": ["method.peft.peft_type=LOHA"],
+    "method=peft": ["method.peft.peft_type=LOHA", "parallel=zero2"],
     "method=lora_8bit": ["parallel=zero2"],
     "model=tiny-bert": ["task=seq_cls"],
     "model=tiny-t5": ["task=seq2seq_lm"],
