@@ -237,8 +237,7 @@ def plural(count: int) -> str:
 
 
 def model_in_words(training: Training) -> str:
-    topology = training.plan.topology
-    count = parameter_count(training.engine.module.parameters())
+    topology, count = training.plan.topology, parameter_count(training.engine.module.parameters())
     nodes = f"{topology.nodes} node{plural(topology.nodes)}"
     where = f"{nodes} × {topology.ranks_per_node} ({topology.device.value}, {topology.start})"
     return f"{training.plan.model_type} of {count:,} parameters, ZeRO-{training.engine.zero_stage} on {where}"
