@@ -16,7 +16,7 @@ from train.data.documents import Document, Documents, Writer
 from train.data.pairs import PairEncoder
 from train.data.rows import shape_of
 from train.data.tensors import IGNORED
-from train.generation.generation import GenerationError, question_of, with_options
+from train.generation.generation import GenerationError, closing_tokens, question_of, with_options
 from train.generation.sampling import processors, seed_of
 from train.tasks.seq2seq_lm import SequenceToSequence, shift_of
 
@@ -149,3 +149,13 @@ def test_generation_options_are_transformers_own() -> None:
     assert with_options(contradictory, {}).temperature is None
     with pytest.raises(GenerationError, match="num_beems"):
         with_options(base, {"num_beems": 4})
+
+
+def test_answers_end_where_the_expected_ones_do() -> None:
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer(extra_ids=0, additional_special_tokens=["<turn>"])
+    turn, newline = tokenizer.convert_tokens_to_ids("<turn>"), 13
+    assert closing_tokens(np.array([70, 71, turn, newline]), tokenizer) == {turn}
+    assert closing_tokens(np.array([70, 71, 72]), tokenizer) == set()
+    assert closing_tokens(np.array([70, 1]), tokenizer) == {1}

@@ -20,10 +20,12 @@ import torch
 from conf.files import write_atomically
 from conf.layout import RunFolder
 from train.checkpoint.storage import WrittenFile, flush_folder
+from train.data.prepared import read_prepared
 from train.distributed import World, attempted
 from train.engine import Engine
 from train.export import proof
 from train.export.shards import INDEX_NAME, Part, index, write_weights
+from train.generation.generation import closing_tokens, question_of, stop_tokens
 
 RECORD_NAME = "muster.json"
 
@@ -142,16 +144,41 @@ def write_surroundings(model: Any, folder: RunFolder) -> None:
     if model.can_generate():
         generation = copy.deepcopy(model.generation_config)
         generation.use_cache = True
+        generation.eos_token_id = ends_of_answers(generation, folder)
         generation.save_pretrained(partial)
     write_tokenizer(folder, partial)
 
 
-def write_tokenizer(folder: RunFolder, target: Path) -> None:
-    """The run's tokenizer beside the weights in `target`; nothing where the run has none."""
+def ends_of_answers(generation: Any, folder: RunFolder) -> list[int] | int | None:
+    """Tokens that end an answer: the model's own, the tokenizer's, and what the training data ends answers with.
+
+    A chat template's end of a turn need not be the end token of the model or the tokenizer, and whoever loads the
+    export would get answers that go on.
+    """
+    tokenizer = run_tokenizer(folder)
+    if tokenizer is None:
+        return generation.eos_token_id  # type: ignore[no-any-return]
+    ends = set(stop_tokens(generation, tokenizer))
+    documents = read_prepared(folder).open("train") if folder.data_json.exists() else None
+    if documents is not None and len(documents):
+        ends |= closing_tokens(question_of(documents[0]).expected, tokenizer)
+    return sorted(ends)
+
+
+def run_tokenizer(folder: RunFolder) -> Any:
+    """The run's tokenizer, or None."""
     from transformers import AutoTokenizer
 
-    if any(folder.model.glob("tokenizer*")):
-        AutoTokenizer.from_pretrained(folder.model, local_files_only=True).save_pretrained(target)
+    if not any(folder.model.glob("tokenizer*")):
+        return None
+    return AutoTokenizer.from_pretrained(folder.model, local_files_only=True)
+
+
+def write_tokenizer(folder: RunFolder, target: Path) -> None:
+    """The run's tokenizer beside the weights in `target`; nothing where the run has none."""
+    tokenizer = run_tokenizer(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(target)
 
 
 def put_in_place(partial: Path, target: Path, record: Record) -> None:

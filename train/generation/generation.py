@@ -79,8 +79,6 @@ class Generation:
         self._samples = bool(options.get("do_sample"))
         self._sampling = with_options(model.generation_config, options)
         self._config = _searching(self._sampling, tokenizer, self._samples)
-        tokens = tokenizer.added_tokens_decoder
-        self._special = {number for number, token in tokens.items() if token.special}
 
     def answer(self, engine: Any, batch: Sequence[Numbered]) -> tuple[list[Prediction], int]:
         """Answers to the documents of a batch, which may be empty, and how many tokens they have.
@@ -136,7 +134,7 @@ class Generation:
             limit = max(1, min(limit, self._positions - width))
         config.max_new_tokens = limit
         config.min_length = min(config.min_length or 0, limit)
-        closing = {int(token) for question in questions for token in question.expected[-2:]} & self._special
+        closing = {token for question in questions for token in closing_tokens(question.expected, self._tokenizer)}
         config.eos_token_id = sorted({*config.eos_token_id, *closing})
         return config
 
@@ -181,6 +179,13 @@ def stop_tokens(config: Any, tokenizer: Any) -> list[int]:
     own = config.eos_token_id
     found = [own] if isinstance(own, int) else list(own or [])
     return found if tokenizer.eos_token_id in (None, *found) else [*found, tokenizer.eos_token_id]
+
+
+def closing_tokens(expected: LongArray, tokenizer: Any) -> set[int]:
+    """Special tokens that end an expected answer; some chat templates write a newline behind them."""
+    added = tokenizer.added_tokens_decoder.items()
+    special = {*tokenizer.all_special_ids, *(number for number, token in added if token.special)}
+    return {int(token) for token in expected[-2:]} & special
 
 
 def _ended(ids: list[int], stops: Sequence[int]) -> list[int]:
