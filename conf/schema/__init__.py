@@ -18,7 +18,7 @@ from conf.schema.method import MethodConfig, Quantization
 from conf.schema.model import ModelConfig, ModelInit
 from conf.schema.parallel import Offload, ParallelConfig
 from conf.schema.run import Access, RunConfig
-from conf.schema.sweep import SweepConfig
+from conf.schema.sweep import Direction, Pruner, Sampler, SweepConfig
 from conf.schema.task import ProblemType, TaskConfig, TaskName
 from conf.schema.tracking import Tracker, TrackingConfig, TrackingMode
 from conf.schema.training import EvalStrategy, OptimConfig, Precision, ScheduleConfig, Scheduler, TrainConfig
@@ -35,6 +35,7 @@ __all__ = [
     "DataConfig",
     "DataFormat",
     "Deduplicate",
+    "Direction",
     "EvalStrategy",
     "ExportWhen",
     "LongRows",
@@ -49,8 +50,10 @@ __all__ = [
     "Precision",
     "PrepareWhere",
     "ProblemType",
+    "Pruner",
     "Quantization",
     "RunConfig",
+    "Sampler",
     "ScheduleConfig",
     "Scheduler",
     "SplitBy",

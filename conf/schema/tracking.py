@@ -35,3 +35,8 @@ class TrackingConfig:
     project: str = key("muster", "W&B project.")
     entity: Optional[str] = key(None, "W&B team or user. Null: your default.")
     tags: list[str] = key([], "W&B tags.")
+    group: Optional[str] = key(None, "W&B group. Null: the sweep's id for a point of a sweep, else none.")
+    job_type: str = key("train", "W&B job type.")
+    run_name: Optional[str] = key(
+        None, "Name shown by W&B. Null: of a point of a sweep the overrides that are its own, else the run's id."
+    )

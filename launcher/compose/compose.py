@@ -35,7 +35,15 @@ def compose(overrides: list[str], config_dir: str | None = None) -> RunConfig:
     Raises:
         ConfigurationError: with every problem of the command line and of each file used.
     """
-    request = checked_request(overrides, config_dir)
+    return to_config(composed_of(checked_request(overrides, config_dir)))
+
+
+def composed_of(request: Request) -> Any:
+    """What Hydra composes of checked overrides.
+
+    Raises:
+        ConfigurationError: in Hydra's words.
+    """
     prepare_hydra(request.layers)
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -44,10 +52,9 @@ def compose(overrides: list[str], config_dir: str | None = None) -> RunConfig:
 
     try:
         with initialize_config_dir(str(package_folder()), job_name="muster", version_base="1.3"):
-            composed = hydra_compose("config", overrides=request.overrides)
+            return hydra_compose("config", overrides=request.overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigurationError([_hydra_problem(error)]) from error
-    return to_config(composed)
 
 
 def to_config(composed: Any) -> RunConfig:

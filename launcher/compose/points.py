@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf.schema import RunConfig
-from launcher.compose.compose import checked_request, prepare_hydra, to_config
+from launcher.compose.compose import prepare_hydra, to_config
+from launcher.compose.declared import declared
 from launcher.compose.hydra_main import run_hydra
 from launcher.problems import ConfigurationError, Problem
 
@@ -32,7 +33,7 @@ def points(words: list[str], config_dir: str | None = None) -> list[Point]:
     Raises:
         ConfigurationError: with every problem of the command line and of each file used.
     """
-    request = checked_request(words, config_dir, sweep=True)
+    request = declared(words, config_dir).request
     prepare_hydra(request.layers)
     found: list[Any] = []
     code = run_hydra(["-m", *request.overrides], found.append)

@@ -34,3 +34,13 @@ def test_points_share_nothing_that_can_be_changed() -> None:
     first, second = points(["optim.learning_rate=1e-3,2e-3", "data.columns.prompt=question"])
     first.config.optim.learning_rate = 5.0
     assert second.config.optim.learning_rate == 2e-3
+
+
+def test_a_sweep_kept_in_a_file_adds_its_words_and_the_command_line_wins() -> None:
+    found = points(["sweep=lr_range", "train.max_steps=7", "experiment=demo"])
+    assert [point.config.optim.learning_rate for point in found] == [
+        1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2,
+    ]  # fmt: skip
+    assert {point.config.train.max_steps for point in found} == {7}
+    assert {point.config.schedule.lr_scheduler_type.value for point in found} == {"constant"}
+    assert all(point.config == compose(list(point.words)) for point in found)

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from conf.layout import RunFolder
 from conf.record import Batch, Device, Layout, Plan, Topology
 from conf.schema import RunConfig, TrackingMode
 from conf.schema import Tracker as TrackerName
+from launcher.sweep.tracked import tracked
 from train.metrics.redaction import redacted
 from train.metrics.track import Patience, Tracker, require_server
 
@@ -124,12 +126,27 @@ def test_an_offline_run_reads_back_complete_and_without_secrets(folder: RunFolde
     assert [row["train/loss"] for row in rows] == [1.0, 0.5, 1 / 3]
     (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     assert (run.run_id, run.project, list(run.tags)) == ("demo-1a2b3c4d", "muster", ["a tag"])
+    assert (run.display_name, run.run_group, run.job_type) == ("demo-1a2b3c4d", "", "train")
     config = {update.key: json.loads(update.value_json) for update in run.config.update}
     assert config["optim"]["learning_rate"] == 1e-5
     assert config["cluster"]["env"] == {"HF_TOKEN": "***", "NCCL_DEBUG": "INFO"}
     files = [path for path in folder.path.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_a_point_of_a_sweep_is_found_by_its_group_and_its_own_overrides(folder: RunFolder) -> None:
+    point = plan(folder)
+    alone = point.config.tracking
+    tracking = tracked(point.config, "demo-99887766", ["optim.learning_rate=1e-5", "train.seed=2"]).tracking
+    assert (alone.group, alone.run_name) == (None, None)
+    tracker = Tracker.open(replace(point, config=replace(point.config, tracking=tracking)), folder, 0)
+    log_three(tracker)
+    assert tracker is not None
+    tracker.close("done")
+    (run,) = [record.run for record in records(folder) if record.WhichOneof("record_type") == "run"]
+    assert (run.run_group, run.display_name) == ("demo-99887766", "optim.learning_rate=1e-5 train.seed=2")
+    assert (run.run_id, list(run.tags), run.job_type) == ("demo-1a2b3c4d", ["a tag"], "train")
 
 
 def test_a_dead_server_becomes_an_offline_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ OPTIONS = {
     "checkpoint": "default",
     "tracking": "none wandb",
     "cluster": "devcluster local slurm",
-    "sweep": "grid",
+    "sweep": "grid lr_range optuna",
     "experiment": "best_model chat classify classify_causal classify_multi_label demo domain dora freeze_layers gsm8k "
     "instruction lora lora_8bit mix prompt_tuning qlora regression rslora stream summarize",
 }
@@ -57,7 +57,7 @@ def test_every_option_is_known_here() -> None:
     assert sorted(f"{path.parent.name}={path.stem}" for path in FILES) == sorted(
         f"{group}={option}" for group, options in OPTIONS.items() for option in options.split()
     )
-    assert len(FILES) == 83
+    assert len(FILES) == 85
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")

@@ -77,11 +77,12 @@ class Tracker:
             return None
         arguments = {
             "id": plan.run_id,
-            "name": plan.run_id,
+            "name": tracking.run_name or plan.run_id,
             "project": tracking.project,
             "entity": tracking.entity,
             "tags": list(tracking.tags),
-            "job_type": "train",
+            "group": tracking.group,
+            "job_type": tracking.job_type,
             "dir": str(folder.path),
             "config": redacted(msgspec.to_builtins(plan.config), os.environ)
             | {"muster": {"run_id": plan.run_id, "world_size": plan.topology.world_size, "attempt": attempt}},
