@@ -104,7 +104,7 @@ def _column_problems(key: str, file: DataFile, data: DataConfig, facts: Facts) -
     elif found is DataFormat.messages and _lacks_template(data, facts):
         rule = "has conversations, which need a chat template, and the tokenizer has none"
         yield Problem(key, file.given, rule, "data.chat_template=<file or Jinja text>")
-    elif found is not None and file.broken_rows <= data.max_bad_rows:
+    elif file.broken_rows <= data.max_bad_rows:
         yield from _text_problems(key, file, data, found)
 
 
