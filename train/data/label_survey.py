@@ -137,7 +137,7 @@ class Survey:
         several = True in self.places
         kind = self._kind(task.problem_type, several)
         if kind is ProblemType.regression:
-            return Labelling(Labels(kind, self._outputs(task.labels, column, several)))
+            return Labelling(Labels(kind, self._outputs(task.labels, column)))
         if len(self.names) >= MOST_NAMES:
             rule = (
                 f"has {MOST_NAMES:,} different labels or more; is it the right column, or task.problem_type=regression?"
@@ -170,14 +170,14 @@ class Survey:
             raise DataError(f"{wanted}: a label is a list: {self.places[True]}")
         return asked
 
-    def _outputs(self, given: list[str], column: str, several: bool) -> list[str]:
+    def _outputs(self, given: list[str], column: str) -> list[str]:
         """Names of the numbers of a regression."""
         if len(self.widths) > 1:
             raise DataError(f"labels have {min(self.widths)} to {max(self.widths)} numbers; all need the same number")
         width = max(self.widths, default=1)
         if given and len(given) != width:
             raise DataError(f"task.labels has {len(given)} names, the labels have {width} number{'s' * (width > 1)}")
-        return given or ([f"{column}_{place}" for place in range(width)] if several else [column])
+        return given or ([f"{column}_{place}" for place in range(width)] if width > 1 else [column])
 
     def _are_indicators(self) -> bool:
         return self.repeats and len(self.widths) == 1 and {number_of(name) for name in self.names} <= {0.0, 1.0}
