@@ -13,9 +13,10 @@ from train.evaluation import turns
 from train.evaluation.hand_back import load_best
 from train.export.export import ExportResult
 from train.export.proof import free_bytes
-from train.export.samples import write_samples
+from train.export.samples import write_labelled_samples, write_samples
 from train.export.trained import export_trained
 from train.methods.adapter import base_model
+from train.tasks.seq_cls import SequenceClassification
 from train.training import Ending, Training, stopped
 
 
@@ -93,7 +94,11 @@ def answer(training: Training) -> None:
         return
     training.journal.phase("export")
     try:
-        write_samples(folder.samples, exported, training.validation.documents, count, device)
+        if isinstance(training.task, SequenceClassification):
+            documents = training.validation.documents
+            write_labelled_samples(folder.samples, exported, documents, count, device, training.task)
+        else:
+            write_samples(folder.samples, exported, training.validation.documents, count, device)
     except Exception as error:
         # Samples are for people to look at: whatever a tokenizer or a model makes of them ends no run.
         training.journal.warning(f"no samples: {type(error).__name__}: {error}")

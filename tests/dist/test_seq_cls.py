@@ -217,8 +217,11 @@ def test_a_slice_of_banking77(folder: Path, tmp_path: Path) -> None:
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("text", "category"), *part])
     files = {f"data__{name}_file": str(tmp_path / f"{name}.csv") for name in ("train", "test")}
-    config = settings(folder, 2, data__columns={"label": "category"}, train__max_steps=3, **files)
-    run = write_data_run(tmp_path / "run", config)
+    more = {"data__validation_size": 8, "train__eval_samples": 4}
+    config = settings(folder, 2, data__columns={"label": "category"}, train__max_steps=3, **files, **more)
+    run = write_data_run(tmp_path / "run", config, export=True)
     launch_each(train_runs, 2, [([run],)])
     assert {line["reference"] for line in predictions(run)} <= {label for _, label in chosen}
     assert outcome(run).state is State.done
+    samples = [json.loads(line) for line in run.samples.read_text().splitlines()]
+    assert [set(sample) for sample in samples] == [{"text", "expected", "answer", "probability"}] * 4

@@ -23,6 +23,7 @@ from train.data.prepared import Labels
 from train.evaluation.class_report import write_class_report
 from train.evaluation.classification import per_class, scores
 from train.evaluation.confusion import SHOWN, confusion_picture
+from train.model import head
 from train.tasks.seq_cls import SequenceClassification, class_weights
 
 SINGLE = Labels(ProblemType.single_label_classification, ["a", "b", "c"])
@@ -181,3 +182,21 @@ def test_the_report_of_a_split_lies_in_the_run_folder(tmp_path: Path) -> None:
     write_class_report(run, "validation", SEVERAL, several)
     assert run.class_report("validation").exists()
     assert not run.figure("confusion-validation").exists()
+
+
+def test_new_heads_are_the_same_whatever_was_drawn_before() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    made = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        model = BertForSequenceClassification(config)
+        body = {name: value.clone() for name, value in model.state_dict().items() if "classifier" not in name}
+        head.draw(model, ["classifier.weight"] if state == 1 else ["classifier.bias", "classifier.weight"], seed=7)
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in body.items())
+        assert torch.initial_seed() == state
+        made.append(model.classifier.weight.detach().clone())
+    assert torch.equal(*made)
+    head.draw(model, ["classifier.weight"], seed=8)
+    assert not torch.equal(model.classifier.weight, made[0])

@@ -12,10 +12,12 @@ import torch
 from conf.files import write_atomically
 from conf.schema import TaskName
 from train.data.documents import Document, Documents
+from train.data.tensors import to_device
 from train.generation.generation import Generation, question_of
 from train.generation.whole import Generator
 from train.methods.adapter import base_of_adapter, load_adapter
 from train.model.model import auto_class, placement
+from train.tasks.seq_cls import SequenceClassification
 
 
 def write_samples(path: Path, export: Path, documents: Documents, count: int, device: torch.device) -> int:
@@ -42,6 +44,34 @@ def write_samples(path: Path, export: Path, documents: Documents, count: int, de
     ]
     write_atomically(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
     del model, asked
+    gc.collect()
+    return len(lines)
+
+
+def write_labelled_samples(
+    path: Path, export: Path, documents: Documents, count: int, device: torch.device, task: SequenceClassification
+) -> int:
+    """The same of a classifier: a line has `text`, `expected`, `answer` and where there is one its `probability`."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(export, local_files_only=True)
+    loader = auto_class(TaskName.seq_cls)
+    whole = base_of_adapter(export) or str(export)
+    labels = {} if whole == str(export) else {"num_labels": len(task.labels.names), "ignore_mismatched_sizes": True}
+    model = loader.from_pretrained(whole, dtype="auto", local_files_only=True, **labels, **placement(device))
+    if whole != str(export):
+        model = load_adapter(model, export)
+    chosen = [documents[number] for number in range(min(count, len(documents)))]
+    batch = to_device({**task.collate(chosen), "documents": tuple(range(len(chosen)))}, device)
+    with torch.no_grad():
+        judged = task.judge(model.to(device).eval(), batch)
+    lines = []
+    for document, prediction in zip(chosen, judged.predictions, strict=True):
+        output = dict(prediction.output)
+        text = str(tokenizer.decode(document.ids, skip_special_tokens=True)).strip()
+        lines.append({"text": text, "expected": output.pop("reference"), "answer": output.pop("prediction"), **output})
+    write_atomically(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    del model
     gc.collect()
     return len(lines)
 
