@@ -72,6 +72,20 @@ class SweepFolder:
         return self.path / "points.csv"
 
     @property
+    def picture(self) -> Path:
+        return self.path / "best.svg"
+
+    @property
+    def journal(self) -> Path:
+        """Where Optuna keeps a study."""
+        return self.path / "optuna.jsonl"
+
+    @property
+    def controller_script(self) -> Path:
+        """What sbatch gets for the job that chooses and sends trials."""
+        return self.path / "controller.sbatch"
+
+    @property
     def file_mode(self) -> int:
         """What its files may be read by: as the folder."""
         return self.path.stat().st_mode & 0o666
