@@ -140,8 +140,11 @@ def write_csv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...]) 
     return str(path)
 
 
-def prepared(folder: Path, shape: dict[str, Any] | None = None, **data: Any) -> Prepared:
+def prepared(
+    folder: Path, shape: dict[str, Any] | None = None, task: dict[str, Any] | None = None, **data: Any
+) -> Prepared:
     config = RunConfig()
+    config.task = TaskConfig(**(task or {}))
     config.task.name = TaskName.seq_cls
     config.model.init, config.model.shape = ModelInit.random, dict(shape or BERT)
     config.model.tokenizer_name_or_path, config.model.tokenizer_vocab_size = "train", 300
@@ -226,3 +229,9 @@ def test_a_trained_classifier_brings_its_names(tmp_path: Path) -> None:
     assert own_labels(str(tmp_path)) == Labels(ProblemType.auto, ["b", "a", "k"])
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
     assert own_labels(str(tmp_path)) is None
+
+
+def test_weights_of_labels_that_are_not_there_end_the_data_step(tmp_path: Path) -> None:
+    train = lines(tmp_path / "t.jsonl", [{"text": text, "label": label} for text, _, label in ROWS])
+    with pytest.raises(DataError, match=r"task.class_weights: the label 'god'.*nearest: good"):
+        prepared(tmp_path / "run", task={"class_weights": {"god": 2.0}}, train_file=train, max_length=16)

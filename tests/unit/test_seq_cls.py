@@ -18,13 +18,14 @@ from torch.nn import functional
 from conf.layout import RunFolder
 from conf.schema import ProblemType, TaskConfig
 from train.data.block import DataError
+from train.data.class_weights import class_weights
 from train.data.documents import LABELS, Document
 from train.data.prepared import Labels
 from train.evaluation.class_report import write_class_report
 from train.evaluation.classification import per_class, scores
 from train.evaluation.confusion import SHOWN, confusion_picture
 from train.model import head
-from train.tasks.seq_cls import SequenceClassification, class_weights
+from train.tasks.seq_cls import SequenceClassification
 
 SINGLE = Labels(ProblemType.single_label_classification, ["a", "b", "c"])
 SEVERAL = Labels(ProblemType.multi_label_classification, ["a", "b", "c"])

@@ -20,6 +20,7 @@ from conf.layout import RunFolder
 from conf.record import Plan
 from conf.schema import ModelInit, Packing, RunConfig, TaskName
 from train.data.cache import content_key, make_root
+from train.data.class_weights import class_weights
 from train.data.label_survey import labelling_of
 from train.data.labels import Labelling
 from train.data.packing_check import check_packing
@@ -108,6 +109,8 @@ class _Preparation:
         splits = selection.splits
         for name, split in splits.items():
             check_some(name, split)
+        if self._labelling is not None:
+            class_weights(self.config.task, self._labelling.labels, next(iter(splits.values())).open())
         report = report_on(parts, selection, self.config.data, self._labelling.labels if self._labelling else None)
         write_data_report(self.folder.data_report, report)
         write_picture(self.folder.figure("lengths"), report)

@@ -8,12 +8,13 @@ from typing import Any
 from conf.adapters import has_virtual_tokens
 from conf.record import Plan
 from conf.schema import TaskName
+from train.data.class_weights import class_weights
 from train.data.prepared import Prepared
 from train.generation.generation import Generation
 from train.model.model import accepts_logits_to_keep
 from train.tasks.causal_lm import CausalLanguageModelling
 from train.tasks.seq2seq_lm import SequenceToSequence, shift_of
-from train.tasks.seq_cls import SequenceClassification, class_weights, takes_token_types
+from train.tasks.seq_cls import SequenceClassification, takes_token_types
 from train.tasks.task import Task
 
 

@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from conf.schema import ProblemType, TaskConfig
-from train.data.block import DataError
-from train.data.documents import LABELS, Document, Documents
-from train.data.labels import UnknownLabelError
+from conf.schema import ProblemType
+from train.data.documents import Document
 from train.data.prepared import Labels
 from train.data.tensors import MicroBatch, inputs_of, padded_batch
 from train.evaluation import classification
@@ -114,28 +112,3 @@ def takes_token_types(model: Any) -> bool:
     """Whether a model tells a second text from the first by `token_type_ids`."""
     several = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
     return several and "token_type_ids" in inspect.signature(model.forward).parameters
-
-
-def class_weights(task: TaskConfig, labels: Labels, training: Documents) -> list[float] | None:
-    """Factor of each label's loss, in the order of the model's outputs; None where all are 1.
-
-    `balance_classes` weighs a label by documents / (labels × documents with it), as scikit-learn's `balanced` does; one
-    that no document has by 1.
-
-    Raises:
-        DataError: a weight is given for a label that there is not, or for numbers.
-    """
-    if not task.class_weights and not task.balance_classes:
-        return None
-    if labels.problem_type is ProblemType.regression:
-        raise DataError("task.class_weights and task.balance_classes weigh labels; the labels of this data are numbers")
-    for name in task.class_weights:
-        if name not in labels.names:
-            raise DataError(f"task.class_weights: {UnknownLabelError(name, labels.names)}")
-    weights = [1.0] * len(labels.names)
-    if task.balance_classes:
-        column = torch.from_numpy(training.columns[LABELS])
-        single = labels.problem_type is ProblemType.single_label_classification
-        counts = torch.bincount(column[:, 0].long(), minlength=len(weights)) if single else column.sum(0)
-        weights = [len(column) / (len(weights) * count) if count else 1.0 for count in counts.tolist()]
-    return [weight * task.class_weights.get(name, 1.0) for name, weight in zip(labels.names, weights, strict=True)]
