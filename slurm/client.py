@@ -53,9 +53,13 @@ class Client:
         """
         argv = ["sbatch", "--parsable", *arguments, str(script), *words]
         job_id = self._send(argv, script, known)
+        self.remember(job_id, script, elements)
+        return job_id
+
+    def remember(self, job_id: str, script: Path, elements: Sequence[int] = ()) -> None:
+        """Count a job as waiting until Slurm is asked the next time."""
         ids = [f"{job_id}_{index}" for index in elements] or [job_id]
         self._cache.add([Job(id=new, command=str(script)) for new in ids])
-        return job_id
 
     def _send(self, argv: list[str], script: Path, known: Collection[str]) -> str:
         deadline = time.monotonic() + self._patience_s

@@ -25,6 +25,7 @@ REASONS = {
     "Priority": "jobs of higher priority are first",
     "Resources": "waits for nodes to become free",
     "Dependency": "waits for another job",
+    "JobArrayTaskLimit": "waits for others of its array (sweep.max_parallel)",
     "DependencyNeverSatisfied": "waits for a job that can no longer end as it should; cancel it",
     "BeginTime": "waits for its start time (a requeued job waits about two minutes)",
     "JobHeldUser": "held; `scontrol release` lets it go on",

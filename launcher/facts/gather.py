@@ -53,7 +53,8 @@ class Gatherer:
         cwd = Path.cwd()
         environment = dict(os.environ)
         run_root = Path(cwd, Path(config.run_root).expanduser()).absolute()
-        runs, run_root_error = gather_runs(run_root, run_name(config))
+        named = (run_root, run_name(config))
+        runs, run_root_error = self._once("runs", named, lambda: gather_runs(*named))
         hub = self._once("hub", config.cluster.python, lambda: _hub(config, environment, self._fetch))
         passing = facts_machine.passing
         passed, notes = self._once(

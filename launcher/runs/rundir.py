@@ -28,8 +28,17 @@ from slurm.parse import is_job_id
 _MODES = {Access.private: (0o700, 0o600), Access.group: (0o2750, 0o640)}
 
 
-def create(plan: Plan, artifacts: Mapping[str, bytes]) -> RunFolder:
+Links = dict[str, tuple[bytes, Path]]
+"""Files of an earlier run by their names in it, with their content: runs of a sweep share the snapshots of the code."""
+
+_LINKED = "code/"
+
+
+def create(plan: Plan, artifacts: Mapping[str, bytes], links: Links | None = None) -> RunFolder:
     """Make the run folder, or carry on with the one that has the same content.
+
+    With `links`, snapshots of the code that an earlier run has already become hard links to that run's; those of this
+    run are added.
 
     Where it is there already, files that differ (free keys, code) are replaced by those of `artifacts`; what the run
     itself wrote stays. The caller makes sure before that the run is not running.
@@ -46,14 +55,16 @@ def create(plan: Plan, artifacts: Mapping[str, bytes]) -> RunFolder:
         if not folder.path.exists():
             beside = root / f".{folder.path.name}.{os.getpid()}.{secrets.token_hex(4)}.new"
             try:
-                _write_all(beside, artifacts, folder_mode, file_mode)
+                _write_all(beside, artifacts, folder_mode, file_mode, links or {})
                 if _renamed(beside, folder.path):
+                    _remember(links, folder, artifacts)
                     return folder
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
         require_safe(folder)
         _require_same(folder, plan)
         _refresh(folder, artifacts, folder_mode, file_mode)
+        _remember(links, folder, artifacts)
     except OSError as error:
         raise MusterError(f"cannot make {folder.path}: {error.strerror or error}") from error
     return folder
@@ -148,12 +159,30 @@ def release_lock(folder: RunFolder, job: str) -> None:
             folder.lock.unlink()
 
 
-def _write_all(place: Path, artifacts: Mapping[str, bytes], folder_mode: int, file_mode: int) -> None:
+def _write_all(place: Path, artifacts: Mapping[str, bytes], folder_mode: int, file_mode: int, links: Links) -> None:
     place.mkdir(mode=0o700)
     for name, content in artifacts.items():
         _make_parents(place, name, folder_mode)
-        write_atomically(place / name, content, file_mode)
+        known, path = links.get(name, (b"", place))
+        if known != content or not _linked(path, place / name, file_mode):
+            write_atomically(place / name, content, file_mode)
     place.chmod(folder_mode)
+
+
+def _linked(path: Path, target: Path, file_mode: int) -> bool:
+    """Whether `target` is now a hard link to `path`; False where the file system has none, or rights differ."""
+    try:
+        if stat.S_IMODE(path.lstat().st_mode) != file_mode:
+            return False
+        target.hardlink_to(path)
+    except OSError:
+        return False
+    return True
+
+
+def _remember(links: Links | None, folder: RunFolder, artifacts: Mapping[str, bytes]) -> None:
+    if links is not None:
+        links |= {name: (artifacts[name], folder.path / name) for name in artifacts if name.startswith(_LINKED)}
 
 
 def _make_parents(place: Path, name: str, folder_mode: int) -> None:

@@ -71,10 +71,28 @@ def send(folder: RunFolder, plan: Plan, purpose: str = TRAIN, after: str = "", w
         write_line(folder, "sending", purpose)
         job_id = client.submit(path, known, dependency(after), words)
     except SlurmError as error:
-        write_line(folder, "refused", purpose, error=str(error))
+        if not error.away:  # else nobody knows whether there is a job now
+            write_line(folder, "refused", purpose, error=str(error))
         raise refused(error, plan) from error
     write_line(folder, "sent", purpose, job_id=job_id)
     return job_id
+
+
+def settle(folder: RunFolder, plan: Plan, purpose: str) -> str | None:
+    """The job that a submission which nobody answered has become, also where it has ended since; it is noted.
+
+    Raises:
+        SlurmError: Slurm could not be asked.
+    """
+    if unanswered(folder, purpose) is None:
+        return None
+    known = {sent.job_id.partition("_")[0] for sent in read_submissions(folder)}
+    client, script = client_of(plan), script_of(folder, purpose).absolute()
+    found = client.find(script, known, ended=True)
+    if found is not None:
+        write_line(folder, "sent", purpose, job_id=found, found=True)
+        client.remember(found, script)
+    return found
 
 
 def dependency(after: str) -> list[str]:

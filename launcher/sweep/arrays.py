@@ -1,4 +1,4 @@
-"""Points of a sweep put together into Slurm arrays: those that ask for the same, in pieces that the site allows. Pure."""
+"""Points of a sweep put together into Slurm arrays: those that ask for the same, as many as a site allows. Pure."""
 
 from __future__ import annotations
 

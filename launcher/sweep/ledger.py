@@ -1,6 +1,7 @@
 """`ledger.jsonl` of a sweep: a line before and after every sbatch, so that whatever breaks off is seen.
 
-An entry is about an array (`array` is its number) or about one run's own job (`run`), for one purpose.
+An entry is about an array (`array` is its number) or about one run's own job (`run`), for one purpose. `data` tells
+which data a job prepares.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.runs.read import read_lines
-from launcher.runs.submissions import append_line
+from launcher.runs.submissions import TRAIN, append_line
 from launcher.sweep.folder import SweepFolder
 
 SENDING, SENT, REFUSED = "sending", "sent", "refused"
@@ -28,6 +29,12 @@ class Entry:
     indices: list[int] = field(default_factory=list)
     job_id: str = ""
     data: str = ""
+    time: float = 0.0
+
+    @property
+    def suffix(self) -> str:
+        """What tells the script of its purpose from that of the training."""
+        return "" if self.purpose == TRAIN else self.purpose
 
     @property
     def subject(self) -> tuple[str, int | str]:
@@ -56,6 +63,7 @@ class Ledger:
                 indices=[index for index in line.get("indices") or [] if isinstance(index, int)],
                 job_id=str(line.get("job_id", "")),
                 data=str(line.get("data", "")),
+                time=float(line.get("time", 0.0)),
             )
             before = last.get(entry.subject)
             if before is not None and not entry.indices:

@@ -25,7 +25,7 @@ class Phase(Enum):
 
 
 def phase_of(folder: RunFolder, jobs: Mapping[str, Job]) -> Phase:
-    """How far a run has come; `jobs` are those that Slurm still has. A job that only prepares its data does not count."""
+    """How far a run has come; `jobs` are those that Slurm still has. A job that only prepares data does not count."""
     if not folder.run_json.is_file():
         return Phase.new
     outcome = read_outcome(folder.outcome)

@@ -14,16 +14,15 @@ from pathlib import Path
 import msgspec
 
 from conf.layout import RunFolder
-from conf.record import Plan
 from conf.schema import RunConfig, SweepConfig
-from launcher.plan.content import HASH_DIGITS, content_hash, run_name
+from launcher.plan.content import HASH_DIGITS, run_name
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class SweptPoint:
-    """One point: the overrides that tell it from the others, its run, the hash of its content."""
+    """One point: the overrides that tell it from the others, its run, the hash of its content as it was composed."""
 
     overrides: list[str]
     run_id: str
@@ -53,15 +52,10 @@ class Sweep:
     schema_version: int = SCHEMA_VERSION
 
 
-def swept_point(overrides: Sequence[str], plan: Plan) -> SweptPoint:
-    """A planned point."""
-    return SweptPoint(list(overrides), plan.run_id, plan.run_dir, content_hash(plan.config))
-
-
-def sweep_id(name: str, points: Iterable[SweptPoint]) -> str:
+def sweep_id(name: str, contents: Iterable[str]) -> str:
     """`<name>-<8 hex digits>` of the contents that are swept, whatever their order."""
-    contents = "\n".join(sorted({point.content for point in points}))
-    return f"{name}-{hashlib.sha256(contents.encode()).hexdigest()[:HASH_DIGITS]}"
+    text = "\n".join(sorted(set(contents)))
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]}"
 
 
 def common_name(configs: Sequence[RunConfig]) -> str:

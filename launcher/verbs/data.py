@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conf.data_report import DataReport
     from conf.schema import RunConfig
-    from launcher.send.sweep import Ready
+    from launcher.sweep.grid import Ready
 
 HELP = "what the data is like: lengths, duplicates, labels, leaks; prepares it"
 EXAMPLES = """
@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
 
     from launcher.send.sweep import each_run  # Hydra, which --help needs not
 
-    return each_run(words, _prepare, lambda ready: _show(ready, flags), summary=False, headings=not flags.json)
+    return each_run(words, _prepare, lambda ready: _show(ready, flags), headings=not flags.json)
 
 
 def _show_run(argument: str, flags: Any) -> int:
@@ -53,7 +53,7 @@ def _show_run(argument: str, flags: Any) -> int:
 
 def _prepare(config: RunConfig, words: list[str]) -> Ready:
     from launcher.send.proposal import propose_config
-    from launcher.send.sweep import Ready
+    from launcher.sweep.grid import Ready
 
     return Ready(propose_config(config), words)
 

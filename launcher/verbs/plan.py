@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import argparse
 
     from conf.schema import RunConfig
-    from launcher.send.sweep import Ready
+    from launcher.facts.gather import Gatherer
+    from launcher.sweep.grid import Grid, Ready
 
 HELP = "what a run would be: batch, ranks, memory, files; writes nothing"
 EXAMPLES = """
@@ -32,17 +33,38 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--files", metavar="FOLDER", help="write all files that would be sent into a new folder")
     flags, words = split(parser, argv)
 
-    from launcher.send.sweep import each_run  # Hydra, which --help needs not
+    from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
+    from launcher.send.sweep import each_run
 
-    headings = not (flags.json or flags.show)
-    return each_run(words, _prepare, lambda ready: _plan(ready, flags), summary=False, headings=headings)
+    look = Gatherer(fetch=False)
+    in_full = flags.json or flags.show or flags.files
+    return each_run(
+        words,
+        lambda config, words: _prepare(config, words, look),
+        lambda ready: _plan(ready, flags),
+        None if in_full else _plan_sweep,
+        headings=not (flags.json or flags.show),
+    )
 
 
-def _prepare(config: RunConfig, words: list[str]) -> Ready:
+def _prepare(config: RunConfig, words: list[str], look: Gatherer) -> Ready:
     from launcher.send.proposal import propose_config
-    from launcher.send.sweep import Ready
+    from launcher.sweep.grid import Ready
 
-    return Ready(propose_config(config, fetch=False), words)
+    return Ready(propose_config(config, look=look), words)
+
+
+def _plan_sweep(grid: Grid, ready: list[Ready]) -> int:
+    """The first point's page, a line a point, and the arrays that would be sent."""
+    from launcher.show.plan_page import print_plan
+    from launcher.show.show import print_table
+    from launcher.sweep.pages import PLANNED, planned_lines, planned_row
+
+    print_plan(ready[0].proposal)
+    print(f"\nThat was the first of {len(ready)} points: {ready[0].point}\n")
+    print_table(PLANNED, [planned_row(one) for one in ready])
+    print("\n" + "\n".join(planned_lines(grid.id, ready)))
+    return 0
 
 
 def _plan(ready: Ready, flags: argparse.Namespace) -> int:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from conf.schema import RunConfig
-    from launcher.send.sweep import Ready
+    from launcher.facts.gather import Gatherer
+    from launcher.sweep.grid import Grid, Ready
 
 HELP = "train here, in the foreground; without arguments: the demo"
 EXAMPLES = """
@@ -27,22 +28,31 @@ def run(argv: list[str]) -> int:
     if not argv:
         print("No arguments: the demo, `muster run experiment=demo`. Its plan: `muster plan experiment=demo`.\n")
         words = DEMO
-    from launcher.send.sweep import each_run  # Hydra, which --help needs not
+    from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
+    from launcher.send.sweep import each_run
 
-    return each_run(words, _prepare, _run, summary=True)
+    look = Gatherer()
+    return each_run(words, lambda config, words: _prepare(config, words, look), _run, _run_sweep)
 
 
-def _prepare(config: RunConfig, words: list[str]) -> Ready:
+def _prepare(config: RunConfig, words: list[str], look: Gatherer) -> Ready:
     """Refuses what is running."""
     from conf.schema import ClusterKind
     from launcher.send.foreground import find_earlier
     from launcher.send.proposal import propose_config, require_kind
-    from launcher.send.sweep import Ready
+    from launcher.sweep.grid import Ready
 
-    proposal = propose_config(config)
+    proposal = propose_config(config, look=look)
     require_kind(proposal.plan, ClusterKind.local, "submit")
     find_earlier(proposal.plan)
     return Ready(proposal, words)
+
+
+def _run_sweep(grid: Grid, ready: list[Ready]) -> int:
+    """Each point is a run of its own, `sweep.jobs` of them at a time."""
+    from launcher.sweep.here import run_points
+
+    return run_points(grid, ready, _run)
 
 
 def _run(ready: Ready) -> int:

@@ -1,0 +1,167 @@
+"""A sweep on this machine: its points one after the other in the foreground, or several at a time with a table.
+
+Each is an ordinary local run. Ctrl-C saves and ends what runs and starts nothing more; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+from conf.layout import RunFolder
+from conf.outcome import State, StopReason, read_outcome
+from launcher.runs import rundir
+from launcher.runs.standing import stand
+from launcher.send.local import end_group, write_stop
+from launcher.show.show import print_table, rich_table
+from launcher.sweep.folder import SweepFolder, create, locked, read, write_sweep
+from launcher.sweep.grid import Grid, Ready
+from launcher.sweep.overview import COLUMNS, table_rows
+from launcher.sweep.record import Sweep, SweptPoint
+from launcher.sweep.submit import new_sweep
+
+POLL_S = 0.2
+DRAW_S = 1.0
+
+Act = Callable[[Ready], int]
+
+
+def run_points(grid: Grid, ready: Sequence[Ready], act: Act) -> int:
+    """Run the points of a sweep here; the highest exit code. Points that are done stay as they are.
+
+    Raises:
+        MusterError: a folder cannot be made.
+    """
+    folder, sweep = new_sweep(grid, ready, "run")
+    config = ready[0].proposal.plan.config
+    if not create(folder, sweep, config.access):
+        before = read(folder)
+        known = {point.run_id for point in before.points}
+        write_sweep(folder, _joined(before, [point for point in sweep.points if point.run_id not in known]))
+    print(f"{sweep.id} · {len(ready)} points · {folder.path}", flush=True)
+    code = _one_by_one(ready, act) if config.sweep.jobs == 1 else _several(folder, ready, config.sweep.jobs)
+    print(f"\n--- {len(ready)} points", flush=True)
+    print_table(("point", "state", "folder"), [(one.point, _state(one), str(one.swept.run_dir)) for one in ready])
+    print(f"\ntable   muster sweep status {sweep.id}")
+    return code
+
+
+def _joined(sweep: Sweep, new: list[SweptPoint]) -> Sweep:
+    return replace(sweep, points=[*sweep.points, *new])
+
+
+def _one_by_one(ready: Sequence[Ready], act: Act) -> int:
+    codes = [0]
+    for number, one in enumerate(ready, start=1):
+        print(f"\n--- {number} of {len(ready)}: {one.point}", flush=True)
+        codes.append(act(one))
+        if _state(one) in (State.stopped.value, State.cancelled.value):
+            break
+    return max(codes)
+
+
+def _state(one: Ready) -> str:
+    """How the point's run stands, in a word."""
+    folder = one.swept.folder
+    return stand(folder, {}).state.value if folder.run_json.is_file() else "not started"
+
+
+def _several(folder: SweepFolder, ready: Sequence[Ready], jobs: int) -> int:
+    waiting = [one for one in ready if _state(one) != State.done.value]
+    links: rundir.Links = {}
+    for one in waiting:
+        rundir.create(one.proposal.plan, one.proposal.artifacts, links).stop.unlink(missing_ok=True)
+    with locked(folder), _table([one.swept for one in ready]) as draw:
+        together = Together([one.swept.folder for one in waiting], jobs)
+        with together.interrupts():
+            while together.step():
+                draw()
+                time.sleep(POLL_S)
+    outcomes = [read_outcome(one.swept.folder.outcome) for one in waiting]
+    return 0 if all(outcome is not None and outcome.state is State.done for outcome in outcomes) else 1
+
+
+@dataclass
+class Together:
+    """Local runs of which at most `jobs` go on at a time."""
+
+    waiting: list[RunFolder]
+    jobs: int
+    running: dict[RunFolder, subprocess.Popen[bytes]] = field(default_factory=dict)
+    arrived: int = 0
+    acted: int = 0
+
+    def step(self) -> bool:
+        """Start what there is room for, do what Ctrl-C asks for; False once nothing runs and nothing waits."""
+        self.running = {folder: process for folder, process in self.running.items() if process.poll() is None}
+        self._interrupt()
+        while self.waiting and len(self.running) < self.jobs:
+            folder = self.waiting.pop(0)
+            self.running[folder] = subprocess.Popen(
+                ["bash", str(folder.job_sh)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return bool(self.running)
+
+    def _interrupt(self) -> None:
+        while self.acted < self.arrived:
+            self.acted += 1
+            self.waiting.clear()
+            for folder, process in self.running.items():
+                write_stop(folder, StopReason.stopped if self.acted == 1 else StopReason.cancelled)
+                if self.acted > 1:
+                    end_group(process.pid, signal.SIGTERM if self.acted == 2 else signal.SIGKILL)
+
+    def _arrive(self, _number: int, _frame: FrameType | None) -> None:
+        self.arrived += 1
+
+    @contextlib.contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """The handlers of Ctrl-C, SIGTERM and a lost terminal, which only count."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._arrive) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _table(points: list[SweptPoint]) -> Iterator[Callable[[], None]]:
+    """Draws how the points stand: in place on a terminal, else a line whenever a state changes."""
+    drawn = [0.0]
+    if sys.stdout.isatty():
+        from rich.live import Live
+
+        with Live(transient=True) as live:
+
+            def draw() -> None:
+                if time.monotonic() - drawn[0] >= DRAW_S:
+                    live.update(rich_table(COLUMNS, table_rows(points, {})))
+                    drawn[0] = time.monotonic()
+
+            yield draw
+        return
+    seen: dict[str, Any] = {}
+
+    def say() -> None:
+        if time.monotonic() - drawn[0] < DRAW_S:
+            return
+        drawn[0] = time.monotonic()
+        for point, row in zip(points, table_rows(points, {}), strict=True):
+            if seen.get(point.run_id) != row[1]:
+                seen[point.run_id] = row[1]
+                print(f"{row[1]:<12} {point.label}", flush=True)
+
+    yield say
