@@ -13,7 +13,7 @@ from collections.abc import Sequence
 GROUPS = {
     "start": ("run", "plan", "data", "submit"),
     "read": ("status", "logs"),
-    "steer": ("stop", "cancel", "resume", "export", "evaluate", "serve"),
+    "steer": ("stop", "cancel", "resume", "sweep", "export", "evaluate", "serve"),
     "site": ("doctor", "devcluster"),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)

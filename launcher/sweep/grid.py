@@ -12,7 +12,7 @@ from launcher.compose.points import Point, points
 from launcher.plan.content import content_hash, run_name
 from launcher.problems import ConfigurationError, MusterError, Problem
 from launcher.send.proposal import Proposal
-from launcher.sweep.record import SweptPoint, common_name, sweep_id
+from launcher.sweep.record import SweptPoint, common_name, identity, sweep_id
 from launcher.sweep.tracked import tracked
 
 SUFFIX_DIGITS = 6
@@ -22,14 +22,13 @@ SUFFIX_DIGITS = 6
 class Ready:
     """One run that could start now; `words` compose it alone.
 
-    `overrides` are its own ones of a sweep, empty outside; `content` is the hash of what was composed, before facts
-    were looked at.
+    `overrides` are its own ones of a sweep and `identity` is what it is there, both empty outside.
     """
 
     proposal: Proposal
     words: list[str]
     overrides: tuple[str, ...] = ()
-    content: str = ""
+    identity: str = ""
 
     @property
     def point(self) -> str:
@@ -40,7 +39,7 @@ class Ready:
     def swept(self) -> SweptPoint:
         """The point as `sweep.json` keeps it."""
         plan = self.proposal.plan
-        return SweptPoint(list(self.overrides), plan.run_id, plan.run_dir, self.content)
+        return SweptPoint(list(self.overrides), plan.run_id, plan.run_dir, self.identity)
 
 
 Prepare = Callable[[RunConfig, list[str]], Ready]
@@ -70,9 +69,9 @@ def compose_grid(words: list[str], config_dir: str | None = None) -> Grid:
     found = points(words, config_dir)
     if any(point.config.sweep != found[0].config.sweep for point in found):
         raise ConfigurationError([Problem("sweep", "", "is of the whole sweep; its keys cannot differ between points")])
-    contents = [content_hash(point.config) for point in found]
+    identities = [identity(point.config) for point in found]
     name = tidy_name(common_name([point.config for point in found]))
-    return tracked_grid(Grid(sweep_id(name, contents), with_own_names(found), words, config_dir))
+    return tracked_grid(Grid(sweep_id(name, identities), with_own_names(found), words, config_dir))
 
 
 def tracked_grid(grid: Grid) -> Grid:
@@ -122,7 +121,7 @@ def propose_grid(grid: Grid, prepare: Prepare) -> list[Ready]:
             if run_dir in run_dirs:
                 wrong.setdefault(Problem("-m", "", f"has two points that are one run, {run_dir}"), []).append(label)
             run_dirs.add(run_dir)
-            ready.append(replace(one, overrides=point.overrides, content=content_hash(point.config)))
+            ready.append(replace(one, overrides=point.overrides, identity=identity(point.config)))
     _raise(wrong, others, len(grid.points))
     return ready
 

@@ -15,19 +15,19 @@ import msgspec
 
 from conf.layout import RunFolder
 from conf.schema import RunConfig, SweepConfig
-from launcher.plan.content import HASH_DIGITS, run_name
+from launcher.plan.content import HASH_DIGITS, content_hash, run_name
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class SweptPoint:
-    """One point: the overrides that tell it from the others, its run, the hash of its content as it was composed."""
+    """One point: the overrides that tell it from the others, its run, its `identity`."""
 
     overrides: list[str]
     run_id: str
     run_dir: str
-    content: str
+    identity: str
 
     @property
     def label(self) -> str:
@@ -52,9 +52,16 @@ class Sweep:
     schema_version: int = SCHEMA_VERSION
 
 
-def sweep_id(name: str, contents: Iterable[str]) -> str:
-    """`<name>-<8 hex digits>` of the contents that are swept, whatever their order."""
-    text = "\n".join(sorted(set(contents)))
+def identity(config: RunConfig) -> str:
+    """A hash of what makes a point: the content of its run as it was composed, and its nodes, ranks and GPUs."""
+    cluster = config.cluster
+    size = f"{cluster.nodes} {cluster.ranks_per_node} {cluster.gpus_per_node}"
+    return hashlib.sha256(f"{content_hash(config)} {size}".encode()).hexdigest()
+
+
+def sweep_id(name: str, identities: Iterable[str]) -> str:
+    """`<name>-<8 hex digits>` of what is swept, whatever its order."""
+    text = "\n".join(sorted(set(identities)))
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]}"
 
 
