@@ -86,6 +86,11 @@ class SweepFolder:
         return self.path / "controller.sbatch"
 
     @property
+    def controller_lock(self) -> Path:
+        """Held by the one controller of a study."""
+        return self.path / "controller.lock"
+
+    @property
     def file_mode(self) -> int:
         """What its files may be read by: as the folder."""
         return self.path.stat().st_mode & 0o666

@@ -41,10 +41,10 @@ class Jobs:
     live: Mapping[str, Job]
     calls: int = 0
     sent: list[Sending] = field(default_factory=list)
+    clients: dict[str | None, Client] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.folder)
-        self._clients: dict[str | None, Client] = {}
 
     def send(self, members: Sequence[Member]) -> None:
         """Send the points, those that ask for the same as arrays; with `max_parallel` one array after the other.
@@ -153,9 +153,9 @@ class Jobs:
         return self._client_at(plan.config.cluster.slurm_conf)
 
     def _client_at(self, slurm_conf: str | None) -> Client:
-        if slurm_conf not in self._clients:
-            self._clients[slurm_conf] = Client(slurm_conf)
-        return self._clients[slurm_conf]
+        if slurm_conf not in self.clients:
+            self.clients[slurm_conf] = Client(slurm_conf)
+        return self.clients[slurm_conf]
 
 
 def _of(member: Member, run: str) -> RunFolder:

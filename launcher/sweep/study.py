@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,7 +191,9 @@ def _made(key: str, kind: Any, options: dict[str, Any]) -> Any:
         try:
             return kind(**options)
         except (TypeError, ValueError) as error:
-            raise ConfigurationError([Problem(key, str(options), f"does not go with {kind.__name__}: {error}")]) from error
+            raise ConfigurationError(
+                [Problem(key, str(options), f"does not go with {kind.__name__}: {error}")]
+            ) from error
 
 
 def _value(domain: Domain, text: str) -> Any:
@@ -208,9 +209,3 @@ class _quiet(warnings.catch_warnings):  # noqa: N801 # used as a function
         found = super().__enter__()
         warnings.simplefilter("ignore")
         return found
-
-
-def trials_of(study: Study) -> Iterator[Trial]:
-    """Asks for trials until no more are wanted."""
-    while not study.is_full:
-        yield study.ask()

@@ -86,7 +86,7 @@ def send_unsent(
         SchedulerError: Slurm refused or could not be reached.
     """
     settle(folder)
-    live = asked_jobs(one.swept.folder for one in ready)
+    live = asked_jobs(point.folder for point in sweep.points)
     phases = {one.swept.run_id: phase_of(one.swept.folder, live) for one in ready}
     unsent = [one for one in ready if phases[one.swept.run_id] is Phase.new]
     submitted = Submitted(folder, goes_on, phases)

@@ -30,9 +30,11 @@ def test_each_point_of_a_sweep_is_a_run_of_its_own(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     folders = [RunFolder(path) for path in sorted((tmp_path / "runs").glob("demo-seed-*"))]
     assert [read_plan(folder.run_json).config.train.seed for folder in folders] == [1, 2]
-    summary = [line.split() for line in done.stdout.rpartition("--- 2 points")[2].splitlines()[2:]]
+    table, _, hint = done.stdout.rpartition("--- 2 points")[2].partition("\n\n")
+    summary = [line.split() for line in table.splitlines()[2:]]
     for number, (folder, row) in enumerate(zip(folders, summary, strict=True), start=1):
         outcome = read_outcome(folder.outcome)
         assert outcome is not None
         assert (outcome.state, outcome.step) == (State.done, 1)
         assert row == [f"train.seed={number}", "done", str(folder.path)]
+    assert hint.split()[:4] == ["table", "muster", "sweep", "status"]

@@ -16,56 +16,23 @@ from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, 
 from launcher.send import ask
 from launcher.send.submit import ask_first, send, send_all
 from tests.unit.runs import begin, make_run
+from tests.unit.slurm_site import calls, make_site, put_in_queue
 
-SBATCH = """#!/bin/bash
-printf '%s\\n' "$*" >>"$(dirname "$0")/calls"
-case "$*" in
-  *--test-only*)
-    echo "sbatch: Job 9 to start at 2026-01-01T00:00:00 using 2 processors on nodes n1 in partition p" >&2 ;;
-  *) echo $(($(wc -l <"$(dirname "$0")/calls") + 40)) ;;
-esac
-"""
 REFUSING = """#!/bin/bash
 echo "sbatch: error: invalid partition specified: gold" >&2
 echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
 exit 1
 """
-SQUEUE = """#!/bin/bash
-cat "$(dirname "$0")/queue" 2>/dev/null
-true
-"""
-SCANCEL = """#!/bin/bash
-printf 'scancel %s\\n' "$*" >>"$(dirname "$0")/calls"
-"""
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of stand-ins, first on PATH."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, text in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL}.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return folder
+    return make_site(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "runs", kind=ClusterKind.slurm)
-
-
-def calls(site: Path) -> list[str]:
-    return (site / "calls").read_text().splitlines()
-
-
-def put_in_queue(site: Path, job: str, state: str, script: Path) -> None:
-    """A line of squeue, in the fields that the client asks for."""
-    fields = [job, state, "Resources", "p", 1, "", "0:00", "1:00", "N/A", script, "demo"]
-    with (site / "queue").open("a") as file:
-        file.write("\x1f".join(map(str, fields)) + "\n")
 
 
 def test_a_run_is_asked_for_sent_and_noted(folder: RunFolder, site: Path) -> None:
