@@ -86,6 +86,9 @@ RANGES = {
     "cluster.gpus_per_node": Range(-1),
     "cluster.cpus_per_task": COUNT,
     "cluster.signal_lead_s": Range(0, 65535),
+    "sweep.max_parallel": COUNT,
+    "sweep.max_array_size": COUNT,
+    "sweep.jobs": COUNT,
 }
 """Range of each number. 260: 256 bytes and the special tokens. 65535: sbatch(1), `--signal`."""
 

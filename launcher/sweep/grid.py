@@ -16,6 +16,7 @@ from launcher.sweep.record import SweptPoint, common_name, identity, sweep_id
 from launcher.sweep.tracked import tracked
 
 SUFFIX_DIGITS = 6
+_QUOTES = "\"'"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def with_own_names(found: Sequence[Point]) -> list[Point]:
     for point, content in zip(found, contents, strict=True):
         if count[_claim(point, content)] > 1 and point.overrides:
             pairs = (override.lstrip("+").partition("=") for override in point.overrides)
-            own = [f"{key.rpartition('.')[2]}-{value}" for key, _, value in pairs if key != "name"]
+            own = [f"{key.rpartition('.')[2]}-{value.strip(_QUOTES)}" for key, _, value in pairs if key != "name"]
             name = tidy_name("-".join([run_name(point.config), *own]))
             point = replace(point, config=replace(point.config, name=name))
         named.append(point)

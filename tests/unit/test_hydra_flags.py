@@ -47,7 +47,7 @@ COMPLETED = [
     ("muster plan optim.learning_", "optim.learning_rate="),
     ("muster run parallel=zero2_", "parallel=zero2_offload"),
     ("muster subm", "submit"),
-    ("muster ", "run plan submit"),
+    ("muster ", "run plan data submit"),
 ]
 
 
