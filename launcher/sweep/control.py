@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,14 +19,12 @@ from pathlib import Path
 from conf.layout import RunFolder
 from conf.outcome import State, read_outcome
 from launcher.facts.gather import Gatherer
-from launcher.plan.content import content_hash
-from launcher.plan.content import content_hash
 from launcher.problems import ConfigurationError, MusterError
 from launcher.runs import rundir
 from launcher.send.proposal import propose_config
 from launcher.sweep.folder import SweepFolder, locked, read, write_sweep
 from launcher.sweep.grid import Ready
-from launcher.sweep.record import SweptPoint
+from launcher.sweep.record import identity
 from launcher.sweep.results import last_metrics, read_curve
 from launcher.sweep.search import Search
 from launcher.sweep.starter import Starter
@@ -108,7 +108,7 @@ class Controller:
         point = self.search.point(trial.own)
         config = tracked(point.config, self.search.id, point.overrides)
         proposal = propose_config(config, look=self._gather)
-        return Ready(proposal, list(point.words), point.overrides, content_hash(config))
+        return Ready(proposal, list(point.words), point.overrides, identity(config))
 
     def _note(self, one: Ready) -> None:
         """The trial's run as a point of the sweep, before it exists."""
@@ -133,13 +133,13 @@ class Controller:
         done = outcome is not None and outcome.state is State.done
         if self.leaving and not done and not trial.pruned:
             return True  # stopped because the controller leaves; it is taken up again
-        value = last_metrics(folder).get(metric) if done else None
-        if done and value is None:
+        result = last_metrics(folder).get(metric) if done else None
+        if done and result is None:
             known = ", ".join(sorted(last_metrics(folder)))
             raise MusterError(f"{trial.run_dir} is done, but has no {metric} to optimise; give sweep.metric: {known}")
         trial.pruned = trial.pruned and not done
-        self.study.tell(trial, value)
-        how = "pruned" if trial.pruned else f"{metric} {value:.6g}" if value is not None else "failed"
+        self.study.tell(trial, result)
+        how = "pruned" if trial.pruned else f"{metric} {result:.6g}" if result is not None else "failed"
         self.say(f"trial {trial.number}: {how}  ({folder.path.name})")
         return True
 
@@ -161,9 +161,24 @@ def alone(folder: SweepFolder) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise MusterError(f"another controller works on {folder.path.name}") from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def ask_to_leave(folder: SweepFolder) -> list[str]:
+    """Ask a controller of this machine to end; what happened, in words. Nothing where none works."""
+    try:
+        with alone(folder):
+            return []
+    except MusterError:
+        host, _, pid = folder.controller_lock.read_text().strip().partition(" ")
+    if host != socket.gethostname() or not pid.isdigit():
+        raise MusterError(f"the controller of {folder.path.name} works on {host}; Ctrl-C there ends it")
+    os.kill(int(pid), signal.SIGTERM)
+    return [f"the controller (process {pid}) saves what runs and ends"]
 
 
 @contextlib.contextmanager

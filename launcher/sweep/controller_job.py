@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 
 from conf.record import Plan
 from launcher.facts.machine import PASSED
-from launcher.runs.submissions import append_line
 from launcher.send.scheduler import client_of
 from launcher.send.submit import refused
 from launcher.sweep.control import patiently_locked
 from launcher.sweep.folder import SweepFolder
 from launcher.sweep.ledger import REFUSED, SENDING, SENT, Ledger
 from slurm import options
-from slurm.client import Client, SlurmError
+from slurm.client import SlurmError
 from slurm.step import checked_lines
 
 PURPOSE = "controller"
@@ -98,8 +96,15 @@ def ask_for_controller(folder: SweepFolder, plan: Plan) -> None:
             raise refused(error, plan) from error
 
 
-def leave(folder: SweepFolder, slurm_conf: str | None, job: str, number: int) -> None:
-    """What a controller does when it is told to leave: before its time limit it goes back into the queue."""
-    append_line(folder.ledger, {"event": "left", "purpose": PURPOSE, "job_id": job, "signal": number})
-    if number == signal.SIGUSR1:
-        Client(slurm_conf).requeue(job)
+def cancel_controller(folder: SweepFolder, plan: Plan) -> list[str]:
+    """End the controller where it waits or runs; what happened, in words.
+
+    Raises:
+        SlurmError: Slurm could not be asked.
+    """
+    client = client_of(plan)
+    job = client.find(folder.controller_script)
+    if job is None:
+        return []
+    client.cancel(job)
+    return [f"controller job {job} is cancelled"]

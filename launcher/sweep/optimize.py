@@ -11,11 +11,14 @@ from types import FrameType
 
 from conf.record import Plan
 from launcher.problems import MusterError, NotFoundError
+from launcher.send.proposal import propose_config
+from launcher.send.scheduler import client_of
 from launcher.sweep.control import Controller, alone, patiently_locked
 from launcher.sweep.folder import SweepFolder, create, folder_of, read, write_sweep
 from launcher.sweep.grid import Prepare, Ready, propose_grid
 from launcher.sweep.record import Sweep
 from launcher.sweep.search import Search, read_search
+from launcher.sweep.space import in_words
 from launcher.sweep.starter import LocalStarter, SlurmStarter
 from launcher.sweep.study import Study, make_pruner, make_sampler, require_optuna
 from launcher.sweep.summary import summarize
@@ -47,20 +50,28 @@ def make_folder(search: Search, plan: Plan, verb: str) -> tuple[SweepFolder, boo
     return folder, not made
 
 
-def control(folder: SweepFolder, say: Callable[[str], None] = print, leave: Callable[[int], None] | None = None) -> int:
+def plan_of(sweep: Sweep) -> Plan:
+    """The plan of one end of a search: which cluster, account and partition it is about.
+
+    Raises:
+        ConfigurationError: it does not compose or plan any more.
+    """
+    search = _search_of(sweep)
+    return propose_config(search.corners().points[0].config).plan
+
+
+def control(folder: SweepFolder, say: Callable[[str], None] = print, job: str | None = None) -> int:
     """Be the controller of a search until it ends, or until a signal says to leave; the exit code.
 
-    `leave` is told which signal it was.
+    `job` is the Slurm job that this is, which goes back into the queue where its time limit comes near.
 
     Raises:
         MusterError: another controller works on it, or nothing can be optimised.
     """
     require_optuna()
     sweep = read(folder)
-    os.chdir(sweep.cwd)
-    search = read_search(sweep.words)
-    if search.id != sweep.id:
-        raise MusterError(f"{sweep.id} composes to another search now, {search.id}: its files or defaults have changed")
+    search = _search_of(sweep)
+    signals: list[int] = []
     with alone(folder):
         starter = LocalStarter() if sweep.verb == "run" else SlurmStarter()
         study = Study(folder, search.sweep, search.space, search.criterion.greater)
@@ -70,8 +81,7 @@ def control(folder: SweepFolder, say: Callable[[str], None] = print, leave: Call
             controller.leaving = True
             if isinstance(starter, LocalStarter):
                 starter.stop_all()
-            if leave is not None:
-                leave(number)
+            signals.append(number)
 
         with _signals(asked_to_leave):
             finished = controller.run()
@@ -79,7 +89,18 @@ def control(folder: SweepFolder, say: Callable[[str], None] = print, leave: Call
         say(f"{sweep.id}: {states}")
         if finished:
             _report(folder, say)
+        elif signal.SIGUSR1 in signals and job is not None:
+            client_of(plan_of(sweep)).requeue(job)
         return 0 if finished else 1
+
+
+def _search_of(sweep: Sweep) -> Search:
+    """The search of a sweep, composed where it was."""
+    os.chdir(sweep.cwd)
+    search = read_search(sweep.words)
+    if search.id != sweep.id:
+        raise MusterError(f"{sweep.id} composes to another search now, {search.id}: its files or defaults have changed")
+    return search
 
 
 def _report(folder: SweepFolder, say: Callable[[str], None]) -> None:
@@ -115,7 +136,8 @@ def started_lines(search: Search, folder: SweepFolder, goes_on: bool, job: str =
     """What a person sees of a search that was started."""
     sweep = search.sweep
     lines = [f"{search.id} · {sweep.trials} trials, {sweep.parallel_trials} at a time · {folder.path}"]
-    lines += [f"{key:<32} {domain}" for key, domain in search.space.items()]
+    width = max(map(len, search.space))
+    lines += [f"  {key:<{width}}  {in_words(domain)}" for key, domain in search.space.items()]
     lines.append(f"by {search.criterion.words}{'; goes on' if goes_on else ''}")
     if job:
         lines += [

@@ -80,8 +80,9 @@ def _domain(override: Override) -> Domain:
     if unknown:
         raise ValueError(f"has the tag {', '.join(sorted(unknown))}; there are {', '.join(TAGS)}")
     if isinstance(value, IntervalSweep):
-        whole = WHOLE in tags or (isinstance(value.start, int) and FLOAT not in tags)
-        return _numbers(float(value.start), float(value.end), whole, LOG in tags, None)
+        start: Any = value.start  # int(interval(…)) has whole ends
+        whole = WHOLE in tags or (isinstance(start, int) and FLOAT not in tags)
+        return _numbers(float(start), float(value.end or 0.0), whole, LOG in tags, None)
     if isinstance(value, RangeSweep):
         steps = list(value.range())
         if not steps:
@@ -109,6 +110,15 @@ def written(domain: Domain, value: Any) -> str:
     if isinstance(domain, Choices):
         return str(value)
     return str(int(value)) if domain.whole else f"{value:.6g}"
+
+
+def in_words(domain: Domain) -> str:
+    """`1e-05 to 0.001 over powers`; `zero2, zero3`."""
+    if isinstance(domain, Choices):
+        return ", ".join(domain.values)
+    ends = f"{written(domain, domain.low)} to {written(domain, domain.high)}"
+    apart = f" by {domain.step:g}" if domain.step is not None else ", whole" if domain.whole else ""
+    return f"{ends}{apart}{' over powers' if domain.logarithmic else ''}"
 
 
 def corners(space: Space) -> Iterator[dict[str, str]]:

@@ -35,6 +35,7 @@ def run(argv: list[str]) -> int:
 
     from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
     from launcher.send.sweep import each_run
+    from launcher.verbs.sweep_search import plan_search
 
     look = Gatherer(fetch=False)
     in_full = flags.json or flags.show or flags.files
@@ -43,6 +44,7 @@ def run(argv: list[str]) -> int:
         lambda config, words: _prepare(config, words, look),
         lambda ready: _plan(ready, flags),
         None if in_full else _plan_sweep,
+        plan_search,
         headings=not (flags.json or flags.show),
     )
 

@@ -30,9 +30,10 @@ def run(argv: list[str]) -> int:
         words = DEMO
     from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
     from launcher.send.sweep import each_run
+    from launcher.verbs.sweep_search import run_search
 
     look = Gatherer()
-    return each_run(words, lambda config, words: _prepare(config, words, look), _run, _run_sweep)
+    return each_run(words, lambda config, words: _prepare(config, words, look), _run, _run_sweep, run_search)
 
 
 def _prepare(config: RunConfig, words: list[str], look: Gatherer) -> Ready:

@@ -32,6 +32,7 @@ def run(argv: list[str]) -> int:
 
     from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
     from launcher.send.sweep import each_run
+    from launcher.verbs.sweep_search import submit_search
 
     look = Gatherer()
     return each_run(
@@ -39,6 +40,7 @@ def run(argv: list[str]) -> int:
         lambda config, words: _prepare(config, words, look),
         lambda ready: _submit(ready, flags),
         lambda grid, ready: _submit_sweep(grid, ready, flags),
+        lambda search, ready: submit_search(search, ready, flags.json),
     )
 
 

@@ -106,8 +106,12 @@ def cancel(argv: list[str]) -> int:
 
     parser = Parser("sweep cancel", "end what runs or waits, without saving", "muster sweep cancel demo")
     _add_sweep(parser)
-    _, sweep = _found(parser.parse_args(argv))
-    ended = cancel_points(sweep)
+    folder, sweep = _found(parser.parse_args(argv))
+    from launcher.sweep.folder import read
+    from launcher.verbs.sweep_search import end_controller
+
+    ended = end_controller(folder)  # first, so that it sends nothing in their place
+    ended += cancel_points(read(folder))
     print("\n".join(ended) if ended else f"nothing of {sweep.id} runs or waits")
     return 0
 
@@ -115,8 +119,8 @@ def cancel(argv: list[str]) -> int:
 def export(argv: list[str]) -> int:
     """Export the model of the best point."""
     from launcher.flags import Parser
+    from launcher.sweep.summary import results_of
     from launcher.verbs import export as export_verb
-    from launcher.verbs.sweep_results import results_of
 
     parser = Parser("sweep export", "write the model of the best point", "muster sweep export demo --best eval/loss")
     _add_sweep(parser)
@@ -151,6 +155,20 @@ def best(argv: list[str]) -> int:
     return sweep_results.best(argv)
 
 
+def resume(argv: list[str]) -> int:
+    """Go on with a search whose controller is gone."""
+    from launcher.verbs import sweep_search
+
+    return sweep_search.resume(argv)
+
+
+def control(argv: list[str]) -> int:
+    """Be the controller of a search."""
+    from launcher.verbs import sweep_search
+
+    return sweep_search.control_verb(argv)
+
+
 def report(argv: list[str]) -> int:
     """The report of a sweep."""
     from launcher.verbs import sweep_results
@@ -166,6 +184,8 @@ ACTIONS: dict[str, Callable[[list[str]], int]] = {
     "cancel": cancel,
     "export": export,
     "report": report,
+    "resume": resume,
+    "control": control,
 }
 
 

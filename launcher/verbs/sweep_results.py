@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from launcher.flags import Parser
-    from launcher.sweep.folder import SweepFolder
     from launcher.sweep.ranking import Criterion, Ranked
-    from launcher.sweep.record import Sweep
+    from launcher.sweep.summary import Summary
 
 BEST_EXAMPLES = """
 muster sweep best demo
@@ -31,21 +32,20 @@ def best(argv: list[str]) -> int:
     _add_flags(parser)
     parser.add_argument("--json", action="store_true", help="metric, direction, and a list with one object a point")
     flags = parser.parse_args(argv)
-    folder, _, ranked, criterion = _read(flags)
-    from launcher.sweep.picture import comparison_picture
-
-    folder.write(folder.picture, comparison_picture(ranked, criterion).encode())
+    summary = _summary(flags)
+    summary.write_picture()
     if flags.json:
-        print(json.dumps(as_json(ranked, criterion), indent=2))
+        print(json.dumps(as_json(summary.ranked, summary.criterion), indent=2))
         return 0
     from launcher.show.show import print_table
     from launcher.sweep.table import best_table
 
-    print_table(*best_table(ranked, criterion))
-    print(f"\nby       {criterion.words}")
-    if ranked[0].place is not None:
-        print(f"best     {ranked[0].result.point.run_id}: {ranked[0].result.point.label}")
-    print(f"picture  {folder.picture}")
+    print_table(*best_table(summary.ranked, summary.criterion))
+    print(f"\nby       {summary.criterion.words}")
+    first = summary.ranked[0]
+    if first.place is not None:
+        print(f"best     {first.result.point.run_id}: {first.result.point.label}")
+    print(f"picture  {summary.folder.picture}")
     return 0
 
 
@@ -55,25 +55,13 @@ def report(argv: list[str]) -> int:
 
     parser = Parser("sweep report", "report.html with table, curves and importance; points.csv", REPORT_EXAMPLES)
     _add_flags(parser)
-    flags = parser.parse_args(argv)
-    folder, sweep, ranked, criterion = _read(flags)
-    from launcher.sweep.ranking import WITHOUT_EVALUATION
-    from launcher.sweep.report import report_page
-    from launcher.sweep.results import read_curve
-    from launcher.sweep.table import csv_table
-
-    metrics = dict.fromkeys((criterion.metric, WITHOUT_EVALUATION))
-    curves = {
-        name: {one.point.run_id: read_curve(one.point.folder, name) for one in _points(ranked)} for name in metrics
-    }
-    shown = {name: runs for name, runs in curves.items() if any(runs.values())}
-    folder.write(folder.table, csv_table(ranked).encode())
-    folder.write(folder.report, report_page(sweep, ranked, criterion, shown).encode())
-    print(f"report   {folder.report}\ntable    {folder.table}")
+    summary = _summary(parser.parse_args(argv))
+    summary.write_report()
+    print(f"report   {summary.folder.report}\ntable    {summary.folder.table}")
     return 0
 
 
-def as_json(ranked: list[Ranked], criterion: Criterion) -> dict[str, Any]:
+def as_json(ranked: Sequence[Ranked], criterion: Criterion) -> dict[str, Any]:
     """What `--json` prints; values that are no finite numbers become null, since JSON has none."""
     import math
 
@@ -102,28 +90,11 @@ def _add_flags(parser: Parser) -> None:
     target.add_run_root(parser)
 
 
-def _points(ranked: list[Ranked]) -> list[Any]:
-    return [one.result for one in ranked]
-
-
-def _read(flags: Any) -> tuple[SweepFolder, Sweep, list[Ranked], Criterion]:
+def _summary(flags: Any) -> Summary:
     from conf.schema import Direction
     from launcher.runs import target
-    from launcher.sweep.folder import find, read
-    from launcher.sweep.ranking import criterion_of, rank
+    from launcher.sweep.folder import find
+    from launcher.sweep.summary import summarize
 
     folder = find(flags.sweep, target.run_root(flags.run_root))
-    sweep = read(folder)
-    results = results_of(sweep)
-    direction = Direction(flags.direction) if flags.direction else None
-    criterion = criterion_of(sweep.sweep, results, flags.metric, direction)
-    return folder, sweep, rank(results, criterion), criterion
-
-
-def results_of(sweep: Sweep) -> list[Any]:
-    """Every point of a sweep as it stands."""
-    from launcher.send.scheduler import live_jobs
-    from launcher.sweep.results import read_results
-
-    there = [point.folder for point in sweep.points if point.folder.run_json.is_file()]
-    return list(read_results(sweep.points, live_jobs(there)))
+    return summarize(folder, flags.metric, Direction(flags.direction) if flags.direction else None)
