@@ -183,7 +183,8 @@ def make_pruner(sweep: SweepConfig) -> Any:
         Pruner.asha: pruners.SuccessiveHalvingPruner,
         Pruner.hyperband: pruners.HyperbandPruner,
     }
-    return _made("sweep.pruner_options", kinds[sweep.pruner], dict(sweep.pruner_options))
+    options = {} if sweep.pruner is Pruner.none else dict(sweep.pruner_options)
+    return _made("sweep.pruner_options", kinds[sweep.pruner], options)
 
 
 def _made(key: str, kind: Any, options: dict[str, Any]) -> Any:
