@@ -18,6 +18,7 @@ from launcher.check.cleaning import cleaning_problems
 from launcher.check.cluster import cluster_problems
 from launcher.check.data import data_problems
 from launcher.check.evaluation import evaluation_problems
+from launcher.check.labels import label_problems
 from launcher.check.method import method_problems
 from launcher.check.model import model_problems
 from launcher.check.numbers import number_problems
@@ -54,6 +55,7 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
         *evaluation_problems(config),
         *data_problems(config, facts),
         *selection_problems(config, facts),
+        *label_problems(config, facts),
         *cleaning_problems(config, facts),
         *streaming_problems(config),
         *parallel_problems(config, facts),

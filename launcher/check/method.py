@@ -94,6 +94,9 @@ def _freezing_problems(method: MethodConfig, facts: Facts) -> Iterator[Problem]:
     key, count = "method.freeze_layers", method.freeze_layers
     if count < 0:
         yield Problem(key, str(count), "has to be a number from 0 on", "0")
+    if "*" in method.freeze and not method.unfreeze:
+        rule = "matches every parameter, and nothing is left to train"
+        yield Problem("method.freeze", "*", rule, "method.unfreeze=['*head*']")
     known = [facts.model.config[name] for name in LAYERS if isinstance(facts.model.config.get(name), int)]
     if known and count > known[0]:
         yield Problem(key, str(count), f"is more than the model's {known[0]} layers", str(max(0, known[0] - 1)))

@@ -43,7 +43,7 @@ def check_overrides(words: list[str], layers: Layers, sweep: bool = False) -> Ch
     checked, parser = Checked(), OverridesParser.create()
     for word in words:
         if word.startswith("-"):
-            checked.problems.append(Problem(word, "", "is not a flag of this verb"))
+            checked.problems.append(Problem(word, "", "is not a flag of this verb", _key_of_flag(word)))
             continue
         try:
             override = parser.parse_overrides([word])[0]
@@ -55,6 +55,15 @@ def check_overrides(words: list[str], layers: Layers, sweep: bool = False) -> Ch
         if not problems:
             checked.overrides.append(_as_hydra_takes_it(override))
     return checked
+
+
+def _key_of_flag(word: str) -> str:
+    """The key that a flag is spelled like: `run_root=…` for `--run-root`."""
+    name = word.lstrip("-").partition("=")[0].replace("-", "_")
+    if name in GROUPS or name in all_keys():
+        return f"{name}=…"
+    near = meant_by(name) if len(name) > 1 else ""
+    return near if not near or "=" in near else f"{near.split(', ')[0]}=…"
 
 
 def _syntax_problem(word: str, error: Exception) -> Problem:

@@ -21,7 +21,7 @@ import msgspec
 from conf.schema import DataConfig
 from launcher.facts.hub import Hub, fetch_data
 from launcher.facts.parquet_footer import read_footer
-from launcher.facts.survey import BrokenRow, ColumnFault, Survey, characters, not_utf8, without_mark
+from launcher.facts.survey import BrokenRow, ColumnFault, Seen, Survey, characters, not_utf8, without_mark
 
 HUB_KEY = "data.dataset_name"
 SOURCES = "data.train_files."
@@ -40,7 +40,8 @@ class DataFile:
     file.
     `columns` are those of all rows that were parsed, `broken` is the first row that could not be. `lengths` has the
     characters of the text in the first rows. `error` is why the file cannot be used at all, or empty. `faults` are, by
-    column, rows in which it is no text.
+    column, rows in which it is no text; `values` the different values of columns that could hold labels. `whole` says
+    that every row was parsed.
     """
 
     key: str
@@ -56,6 +57,8 @@ class DataFile:
     broken_rows: int = 0
     error: str = ""
     faults: Mapping[str, tuple[ColumnFault, ...]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Seen]] = field(default_factory=dict)
+    whole: bool = False
 
 
 def resolve_data_path(given: str, cwd: Path, builtin: Path) -> Path:
@@ -174,6 +177,8 @@ def _survey(key: str, given: str, path: Path, suffix: str, size: int) -> DataFil
         survey.broken,
         survey.broken_rows,
         faults=survey.faults,
+        values=survey.values,
+        whole=whole,
     )
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from conf.label_names import label_name
+
 KEPT_ROWS = 3
 SAMPLED_LENGTHS = 512
+MOST_VALUES = 4096
+"""Different values beyond which a column is text rather than labels, and its values are no longer kept."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,14 @@ class ColumnFault:
     empty: bool
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A value of a column: its first line (from 1), and how many rows have it."""
+
+    line: int
+    count: int
+
+
 class Survey:
     """Counts rows as they are parsed, and keeps what a plan wants to know of them."""
 
@@ -41,6 +53,7 @@ class Survey:
         self.broken: BrokenRow | None = None
         self.broken_rows = 0
         self._faults: dict[tuple[str, bool], ColumnFault] = {}
+        self._values: dict[str, dict[str, list[int]] | None] = {}
 
     def add(self, row: object, line: int) -> None:
         if not isinstance(row, dict):
@@ -53,6 +66,8 @@ class Survey:
             self.first_rows.append(row)
         for column in self.first_rows[0]:
             self._look(column, row, line)
+        for column, value in row.items():
+            self._count(column, value, line)
 
     def _look(self, column: str, row: dict[str, Any], line: int) -> None:
         value = row.get(column)
@@ -65,6 +80,26 @@ class Survey:
             reason = f"column {column!r} is {kind}" if column in row else f"no column {column!r}"
             known = ColumnFault(line, reason, 0, empty)
         self._faults[column, empty] = replace(known, count=known.count + 1)
+
+    def _count(self, column: str, value: object, line: int) -> None:
+        known = self._values.setdefault(column, {})
+        if known is None:
+            return
+        try:
+            name = label_name(value)
+        except TypeError:  # lists and objects are no labels of this kind
+            self._values[column] = None
+            return
+        if name:
+            known.setdefault(name, [line, 0])[1] += 1
+        if len(known) > MOST_VALUES:
+            self._values[column] = None
+
+    @property
+    def values(self) -> dict[str, dict[str, Seen]]:
+        """By column, of those with text and numbers: each value, as a label is spelled."""
+        kept = {column: each for column, each in self._values.items() if each}
+        return {column: {name: Seen(*seen) for name, seen in each.items()} for column, each in kept.items()}
 
     @property
     def faults(self) -> dict[str, tuple[ColumnFault, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.check.data import data_problems
+from launcher.check.labels import label_problems
 from launcher.facts.data import gather_data
 from launcher.facts.hub import Hub
 from tests.unit.planned import config_of, facts_of
@@ -128,3 +129,75 @@ def test_a_folder_or_a_pattern_of_shards_is_looked_at(tmp_path: Path) -> None:
     assert (found.rows, found.rows_estimated, found.path) == (60, True, str(shards))
     (shards / "0.jsonl").write_text(json.dumps({"q": "a"}) + "\n")
     assert "make no known format" in problems(shards, *STREAMED)[0]
+
+
+def labels(*names: object) -> bytes:
+    return b"".join(
+        json.dumps({"text": f"text {place}", "label": name}).encode() + b"\n" for place, name in enumerate(names)
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "words"),
+    [
+        pytest.param(
+            labels("good", "bad", "badd"),
+            ["task.labels=[good,bad]"],
+            "has the label 'badd' in line 3, which is none of task.labels: good, bad; nearest: bad",
+            id="none of the set",
+        ),
+        pytest.param(
+            labels(0.5, "many"),
+            ["task.problem_type=regression"],
+            "regression learns numbers, and a.jsonl has the label 'many' in line 2",
+            id="a word for a number",
+        ),
+        pytest.param(
+            labels("a", "a", "b", "b", "alone"),
+            ["data.split_by=stratified", "data.validation_size=0.4"],
+            "a row of each class in each of 2 splits, and there are too few of 'alone' (1)",
+            id="a class of one row",
+        ),
+        pytest.param(labels("a", "a"), [], "has the label 'a' in every row", id="one label alone"),
+        pytest.param(
+            labels("good", "bad"),
+            ["+task.class_weights.god=2"],
+            "task.class_weights.god=2 is no label of the training data; there are good, bad; nearest: good",
+            id="a weight for no label",
+        ),
+    ],
+)
+def test_labels_are_refused_before_anything_queues(
+    tmp_path: Path, content: bytes, overrides: list[str], words: str
+) -> None:
+    found = label_reports(tmp_path, content, *overrides)
+    assert len(found) == 1
+    assert words in found[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides"),
+    [
+        pytest.param(labels(1, 2.0, "3"), ["task.labels=['1','2','3']"], id="numbers as names"),
+        pytest.param(labels(0.5, 1, 2), ["task.problem_type=regression"], id="numbers"),
+        pytest.param(labels(["a"], ["b", "a"]), ["task.labels=[a,b]"], id="lists are the data step's to judge"),
+        pytest.param(labels(*(f"label {place}" for place in range(2000))), [], id="two thousand labels"),
+        pytest.param(labels("a, b", "c"), [], id="a comma in a label"),
+    ],
+)
+def test_labels_that_can_be_learnt_pass(tmp_path: Path, content: bytes, overrides: list[str]) -> None:
+    assert label_reports(tmp_path, content, *overrides) == []
+
+
+def test_a_label_of_the_validation_data_that_training_does_not_have_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(labels("good", "excellent"))
+    (problem,) = label_reports(tmp_path, labels("good", "bad"), f"data.validation_file={other}")
+    assert "has the label 'excellent' in line 2, which is none of the labels: good, bad" in problem
+
+
+def label_reports(folder: Path, content: bytes, *overrides: str) -> list[str]:
+    (folder / "a.jsonl").write_bytes(content)
+    config = config_of("model=tiny-bert", "task=seq_cls", "data.train_file=a.jsonl", *overrides)
+    files = gather_data(config.data, folder, folder, HUB)
+    return [str(problem) for problem in label_problems(config, replace(facts_of(), data_files=files))]

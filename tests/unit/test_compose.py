@@ -109,6 +109,8 @@ WRONG = [
     ("foo", "is not an override"),
     ("data.train_file=a b: {c", "cannot be read"),
     ("--nodes=3", "is not a flag"),
+    ("--run-root=r", "is not a flag of this verb; nearest: run_root=…"),
+    ("--learning_rate=3e-4", "is not a flag of this verb; nearest: optim.learning_rate=…"),
 ]
 
 

@@ -68,6 +68,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "project" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text((json.dumps(row) + "\n") * 200)
+    labelled = [json.dumps(rows["labels.jsonl"] | {"label": label}) + "\n" for label in ("good", "bad")]
+    (tmp_path / "project" / "labels.jsonl").write_text("".join(labelled) * 100)
     (tmp_path / "project" / "chat.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
     for name, shape in SHAPES.items():
         model = tmp_path / "project" / name

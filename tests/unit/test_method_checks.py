@@ -78,6 +78,10 @@ CASES: dict[str, tuple[list[Change], list[tuple[str, str]]]] = {
         [lambda config: setattr(config.method, "freeze_layers", 5)],
         [("method.freeze_layers", "3")],
     ),
+    "everything frozen": (
+        [lambda config: config.method.freeze.append("*")],
+        [("method.freeze", "method.unfreeze=['*head*']")],
+    ),
     "virtual tokens beyond the positions": (
         [peft(peft_type="PROMPT_TUNING", num_virtual_tokens=20), stage(2)],
         [("data.max_length", "1010")],

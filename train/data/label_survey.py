@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 
+from conf.label_names import label_number
 from conf.schema import ProblemType, RunConfig, TaskConfig
 from train.data.block import DataError, RowError
 from train.data.cache import content_key, made_once
-from train.data.labels import Labelling, entries_of, label_of, number_of
+from train.data.labels import Labelling, entries_of, label_of
 from train.data.prepared import Labels
 from train.data.splits import Source
 
@@ -111,7 +112,7 @@ class Survey:
             self.widths.add(len(entries))
             self.repeats |= len(set(entries)) < len(entries)
         for name in entries:
-            number = number_of(name)
+            number = label_number(name)
             if number is None:
                 self.text = self.text or f"{name!r} in {place}"
             elif not number.is_integer():
@@ -180,12 +181,12 @@ class Survey:
         return given or ([f"{column}_{place}" for place in range(width)] if width > 1 else [column])
 
     def _are_indicators(self) -> bool:
-        return self.repeats and len(self.widths) == 1 and {number_of(name) for name in self.names} <= {0.0, 1.0}
+        return self.repeats and len(self.widths) == 1 and {label_number(name) for name in self.names} <= {0.0, 1.0}
 
 
 def natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sorts `label 2` before `label 10`, and numbers by size."""
-    if (number := number_of(name)) is not None and number.is_integer() and name not in ("true", "false"):
+    if (number := label_number(name)) is not None and number.is_integer() and name not in ("true", "false"):
         return [(0, int(number))], name
     parts = re.split(r"(\d+)", name)
     return [(0, int(part)) if place % 2 else (1, part) for place, part in enumerate(parts) if part], name

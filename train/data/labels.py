@@ -7,7 +7,6 @@ rows (`label_survey`); rows of every split are then read by that judgement.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from conf.label_names import label_name, label_number
 from conf.schema import ProblemType
 from train.data.block import EmptyRowError, RowError
 from train.data.documents import FloatArray
@@ -50,7 +50,7 @@ class Labelling:
         kind, names = self.labels.problem_type, self.labels.names
         several = isinstance(value, list)
         if kind is ProblemType.regression or self.indicators:
-            numbers = [number_of(entry) for entry in entries]
+            numbers = [label_number(entry) for entry in entries]
             if None in numbers or len(numbers) != len(names):
                 raise RowError(f"the label {value!r} is not {len(names)} number{'' if len(names) == 1 else 's'}")
             return np.array(numbers, np.float32)
@@ -95,29 +95,11 @@ def entries_of(value: Any) -> list[str]:
 
 
 def names_in(value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [str(value).lower()]
-    if isinstance(value, (int, float)):
-        if isinstance(value, float) and math.isnan(value):
-            return []
-        # What came through a table of floats is a whole number again.
-        return [str(int(value)) if float(value).is_integer() else repr(value)]
-    if isinstance(value, str):
-        return [value.strip()] if value.strip() else []
-    if value is None:
-        return []
-    raise RowError(f"the label is {type(value).__name__}: text, a number or a list of them is expected")
-
-
-def number_of(name: str) -> float | None:
-    """The number that a name is; None where it is none."""
-    if name in ("true", "false"):
-        return float(name == "true")
     try:
-        number = float(name)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+        name = label_name(value)
+    except TypeError as error:
+        raise RowError(str(error)) from error
+    return [name] if name else []
 
 
 def label_of(row: Mapping[str, Any], shape: Shape, codes: Sequence[str]) -> Any:
