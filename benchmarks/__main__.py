@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-NAMES = ("latency", "first_step", "step_overhead", "packing", "ranks_ready", "throughput", "banking77", "gsm8k_methods")
+NAMES = (
+    "latency",
+    "first_step",
+    "step_overhead",
+    "packing",
+    "ranks_ready",
+    "throughput",
+    "banking77",
+    "gsm8k_methods",
+    "sweep",
+)
 
 
 def main() -> None:
