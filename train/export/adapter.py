@@ -1,7 +1,8 @@
 """A trained adapter as files: alone, in PEFT's format, and merged into the model's weights as a plain model.
 
-Both are read back and compared with the engine, like every export. The adapter alone comes first and is what a run
-always hands back; the merged model follows where the method merges and rank 0 can hold the base model beside the run.
+Both are read back and proven: the adapter against the engine, the merged model as `merging` says. The adapter comes
+first and is what a run always hands back; the merged model follows where the method merges and rank 0 can hold it
+beside the run.
 
 Over a quantised base the adapter is checked on that base, and merged into its dequantised weights: those are what the
 adapter has learned to correct, not the original ones.
@@ -34,6 +35,7 @@ from train.distributed import World, attempted
 from train.engine import Engine, parameter_count
 from train.export import proof
 from train.export.export import ExportResult, Record, dtype_name, put_in_place, write_surroundings, write_tokenizer
+from train.export.merging import SANE, differing, merged_in_fp32, together
 from train.export.shards import INDEX_NAME, Part, index, write_safetensors, write_whole
 from train.methods.adapter import (
     WEIGHTS_NAME,
@@ -42,26 +44,18 @@ from train.methods.adapter import (
     added_tensors,
     base_model,
     load_adapter,
-    merged,
     write_adapter_config,
 )
 from train.model.model import load_model
 
 Report = Callable[[str], None]
 
-MERGED_TOLERANCE = 8e-2
-"""Largest difference of a merged model in 16 bits, as a share of the largest logit.
-
-The sums are rounded to the weights' precision in every layer, which moves a small random model as much as computing in
-16 bits at all (1.8e-2 of bf16 against fp32, 2.6e-2 merged, for 1.5 million parameters). LLM.int8() rounds activations
-to 8 bits as well, which a merged model does not. In fp32 the usual tolerance holds, over 4-bit weights too.
-"""
-
 EIGHT_BIT_TOLERANCE = 8e-2
 """Largest difference of an adapter over 8-bit weights in 16 bits, as a share of the largest logit.
 
 LLM.int8() rounds activations to 8 bits: rounding the input of one layer once to bf16 moves the logits of a random model
 of 1.3 million parameters by 0.06 to 0.07 of the largest. In fp32 the usual tolerance holds, with a difference of 0.
+What the adapter holds is proven by its weights, which are compared bit for bit.
 """
 
 
@@ -142,6 +136,9 @@ def _exported(source: _Source, weights: dict[str, Tensor], expected: Tensor, rep
     tolerance = EIGHT_BIT_TOLERANCE if eight else None
     logits = _logits(adapted, source.world.device)
     found = proof.judged(logits, expected, model.dtype, "adapter on its base model", tolerance)
+    wrong = differing(weights, adapter_weights(adapted, dict(added_tensors(adapted))))
+    if wrong is not None:
+        found = proof.failed(f"adapter on its base model: {wrong}")
     target = folder.adapter if found.verified else folder.adapter_unverified
     put_in_place(folder.adapter_partial, target, _record(source, [written], found, found.reason))
     alone = ExportResult(found.verified, found.max_abs_diff, size, 0.0, found.reason, target)
@@ -204,20 +201,23 @@ def _export_merged(source: _Source, adapted: Any, expected: Tensor, alone: Expor
         del adapted
         gc.collect()
         adapted = load_adapter(source.base().dequantize(), folder.adapter)
-    plain = merged(adapted)
-    plain.to(source.engine.module.dtype)
+    merge = merged_in_fp32(adapted, source.world.device)
+    del adapted
+    plain = merge.model
     write_surroundings(plain, folder)
     largest = int(source.plan.config.checkpoint.max_shard_size_gb * 1e9)
     parts = write_whole(plain, folder.export_partial, largest)
     if len(parts) > 1:
         write_atomically(folder.export_partial / INDEX_NAME, index(parts))
-    rounded = plain.dtype != torch.float32 or method.quantization is Quantization.int8
-    tolerance = MERGED_TOLERANCE if rounded else None
-    found = proof.compare_whole(plain, folder.export_partial, expected, source.world.device, tolerance)
+
+    def problem_of(reloaded: Any) -> str | None:
+        return differing(plain.state_dict(), reloaded.state_dict())
+
+    files = proof.compare_whole(plain, folder.export_partial, expected, source.world.device, SANE, problem_of)
+    found = together(merge.found, files)
     target = folder.export if found.verified else folder.export_unverified
-    files = [part.file for part in parts]
-    put_in_place(folder.export_partial, target, _record(source, files, found, f"merged: {found.reason}"))
-    reason = f"{alone.reason}; merged: {found.reason}"
+    put_in_place(folder.export_partial, target, _record(source, [part.file for part in parts], found, found.reason))
+    reason = f"{alone.reason}; {found.reason}"
     verified = alone.verified and found.verified
     return ExportResult(verified, max(alone.max_abs_diff, found.max_abs_diff), _size(parts), 0.0, reason, target)
 

@@ -67,16 +67,26 @@ def compare(model: Any, folder: Path, expected: Tensor, weight_bytes: int, world
 
 
 def compare_whole(
-    model: Any, folder: Path, expected: Tensor, device: torch.device, tolerance: float | None = None
+    model: Any,
+    folder: Path,
+    expected: Tensor,
+    device: torch.device,
+    tolerance: float | None = None,
+    problem_of: Callable[[Any], str | None] = lambda reloaded: None,
 ) -> Comparison:
-    """As `compare`, on this rank alone; `tolerance`, where given, is the share of the largest logit instead."""
+    """As `compare`, on this rank alone.
+
+    Args:
+        tolerance: where given, the share of the largest logit instead.
+        problem_of: what else is wrong with the reloaded model.
+    """
     try:
-        problem, reloaded = _plain_logits(model, folder, device)
+        problem, reloaded = _plain_logits(model, folder, device, problem_of)
         words = "reloaded whole on rank 0"
-        return judged(reloaded, expected, model.dtype, words, tolerance) if problem is None else _failed(problem)
+        return judged(reloaded, expected, model.dtype, words, tolerance) if problem is None else failed(problem)
     except Exception as error:
         # Whatever stops a reload, the export is not proven; the run itself has nothing to do with it.
-        return _failed(f"reloading failed: {type(error).__name__}: {error}")
+        return failed(f"reloading failed: {type(error).__name__}: {error}")
 
 
 def free_bytes(device: torch.device) -> int:
@@ -116,12 +126,17 @@ def _plain(logits: Tensor) -> Tensor:
     return logits.detach()[0].float().cpu()
 
 
-def _plain_logits(model: Any, folder: Path, device: torch.device) -> tuple[str | None, Tensor]:
-    """Logits of the model loaded whole, and what transformers found wrong with the files."""
+def _plain_logits(
+    model: Any, folder: Path, device: torch.device, problem_of: Callable[[Any], str | None]
+) -> tuple[str | None, Tensor]:
+    """Logits of the model loaded whole, and what transformers or `problem_of` found wrong with the files."""
     reloaded, found = _from_pretrained(model, folder, output_loading_info=True, **placement(device))
     wrong = {kind: sorted(map(str, names)) for kind, names in found.items() if kind in _WRONG and names}
-    problem = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names[:4])}" for kind, names in wrong.items())
+    problem: str | None = "; ".join(
+        f"{kind.replace('_', ' ')}: {', '.join(names[:4])}" for kind, names in wrong.items()
+    )
     reloaded.to(device).eval()
+    problem = problem or problem_of(reloaded)
     logits = logits_of(reloaded, reloaded.config, device)
     del reloaded
     gc.collect()
@@ -162,7 +177,7 @@ def judged(
 ) -> Comparison:
     """Whether logits are close enough, in words that begin with `words`."""
     if reloaded.shape != expected.shape:
-        return _failed(f"the reloaded model has logits of shape {tuple(reloaded.shape)}, not {tuple(expected.shape)}")
+        return failed(f"the reloaded model has logits of shape {tuple(reloaded.shape)}, not {tuple(expected.shape)}")
     difference = float((reloaded - expected).abs().max())
     share = TOLERANCE[dtype] if tolerance is None else tolerance
     tolerance = share * max(1.0, float(expected.abs().max()))
@@ -172,5 +187,6 @@ def judged(
     return Comparison(False, difference, tolerance, words)
 
 
-def _failed(reason: str) -> Comparison:
+def failed(reason: str) -> Comparison:
+    """Not verified, with nothing to compare."""
     return Comparison(False, float("nan"), 0.0, reason)
