@@ -9,6 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from conf.schema import TaskName
+from train.methods.adapter import add_adapter
 from train.model.flops import matmul_parameters, mean_context, operations_per_token, peak_operations
 
 LLAMA_8B = {
@@ -63,3 +65,46 @@ def test_a_token_meets_the_encoder_or_the_decoder() -> None:
     layer, buckets = 4 * 8 * 8 + 2 * 8 * 16, 32 * 2
     read, written = 3 * layer + buckets, 3 * (layer + 4 * 8 * 8) + buckets + 50 * 8
     assert operations_per_token(model, model.config, 100, 0.25) == 6 * (0.75 * read + 0.25 * written)
+
+
+SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "vocab_size": 128}
+SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 4}
+ATTENTION = 6 * 10 * 64 * 3
+LAYER, HEAD = 4 * 64 * 64 + 3 * 64 * 96, 128 * 64
+
+
+def operations(model: Any) -> float:
+    return operations_per_token(model, model.config, 10) - ATTENTION
+
+
+def test_frozen_weights_need_no_gradient_of_their_own() -> None:
+    model = model_of("llama", **SMALL)
+    assert operations(model) == 6 * (3 * LAYER + HEAD)
+    model.lm_head.requires_grad_(False)
+    assert operations(model) == 6 * 3 * LAYER + 4 * HEAD
+    model.model.embed_tokens.requires_grad_(False)
+    model.model.layers[0].requires_grad_(False)
+    assert operations(model) == 2 * LAYER + 6 * 2 * LAYER + 4 * HEAD
+
+
+def test_an_adapter_is_trained_over_frozen_weights() -> None:
+    model = model_of("llama", **SMALL)
+    peft = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}
+    adapted = add_adapter(model, peft, TaskName.causal_lm, 1)
+    assert operations(adapted) == 4 * 3 * LAYER + 6 * HEAD + 6 * 3 * (2 * 64 + 64 * 2)
+    virtual = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}
+    with torch.device("cpu"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL))
+    assert operations(add_adapter(model, virtual, TaskName.causal_lm, 1)) == 4 * (3 * LAYER + HEAD)
+
+
+def test_packed_weights_count_by_the_shape_they_stand_for() -> None:
+    import bitsandbytes
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL)).requires_grad_(False)
+    for layer in model.model.layers:
+        own = layer.mlp.down_proj.weight.data
+        packed: Any = bitsandbytes.nn.Params4bit(own, requires_grad=False, quant_type="nf4")  # type: ignore[attr-defined]
+        layer.mlp.down_proj.weight = packed.to("cpu")
+        assert layer.mlp.down_proj.weight.shape != own.shape
+    assert operations(model) == 2 * (3 * LAYER + HEAD)

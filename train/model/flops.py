@@ -4,6 +4,10 @@ Convention: 6 operations a token for each weight of a matrix product (the head w
 6 · s · q_dim · layers for causal attention over documents of s tokens. What gradient checkpointing computes again does
 not count. Llama 3.1 8B: 48.25 · 10^9 at 4,096 tokens. Of an encoder and a decoder a token meets the weights of one;
 their attention over other tokens, which depends on both lengths, is left out.
+
+Frozen weights cost no gradient of their own: 4 operations, and 2 where nothing below them is trained, so that no
+gradient passes them (the first layers of a frozen model; never under an adapter). Packed weights count by the shape
+they stand for. Attention always counts in full.
 """
 
 from __future__ import annotations
@@ -65,34 +69,57 @@ def operations_per_token(model: nn.Module, config: Any, context: float, written:
 
     `written` is the share of tokens that a decoder behind an encoder writes.
     """
+    costs = _costs(model, config)
+    whole = sum(costs.values())
     if config.is_encoder_decoder:
-        whole, read = matmul_parameters(model, config), matmul_parameters(_encoder(model), config)
-        return 6 * (read * (1 - written) + (whole - read) * written)
+        encoder = _encoder(model)
+        read = sum(costs[name] for name in _matmul_parameters(encoder, config) if name in costs)
+        return read * (1 - written) + (whole - read) * written
     layers = int(getattr(config, "num_hidden_layers", 0))
     heads = int(getattr(config, "num_attention_heads", 0))
     head_size = getattr(config, "head_dim", None) or int(getattr(config, "hidden_size", 0)) // max(1, heads)
-    return 6 * matmul_parameters(model, config) + 6 * context * heads * int(head_size) * layers
+    return whole + 6 * context * heads * int(head_size) * layers
+
+
+def _costs(model: nn.Module, config: Any) -> dict[int, float]:
+    """Operations of a token for each weight of a matrix product, by the parameter's identity."""
+    used = _matmul_parameters(model, config)
+    passed = hasattr(model, "peft_config")
+    found = {}
+    for parameter in model.parameters():
+        passed = passed or parameter.requires_grad
+        if id(parameter) in used:
+            found[id(parameter)] = used[id(parameter)] * (6 if parameter.requires_grad else 4 if passed else 2)
+    return found
 
 
 def matmul_parameters(model: nn.Module, config: Any) -> float:
     """Weights that a token meets in matrix products; of experts only those that it is routed to."""
-    embedding = _weight(model, "get_input_embeddings")
-    head = _weight(model, "get_output_embeddings")
+    return sum(_matmul_parameters(model, config).values())
+
+
+def _matmul_parameters(model: nn.Module, config: Any) -> dict[int, float]:
+    """As `matmul_parameters`, by the parameter's identity."""
+    head = getattr(_layer(model, "get_output_embeddings"), "weight", None)
+    embedding = _layer(model, "get_input_embeddings")
+    looked_up = {id(parameter) for parameter in embedding.parameters()} if embedding is not None else set()
     routed = float(getattr(config, "num_experts_per_tok", 0) or 0)
     experts = float(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 0)
     share = routed / experts if routed and experts else 1.0
-    total = 0.0
+    found = {}
     for name, parameter in model.named_parameters():
         shape = whole_shape(parameter)
-        if len(shape) < 2 or (parameter is embedding and parameter is not head):
+        if len(shape) < 2 or (id(parameter) in looked_up and parameter is not head):
             continue
-        total += math.prod(shape) * (share if ".experts." in name else 1.0)
-    return total
+        if "prompt_encoder" in name or ".original_module." in name:
+            continue  # tokens that are looked up; the weights in whose place others are trained
+        found[id(parameter)] = math.prod(shape) * (share if ".experts." in name else 1.0)
+    return found
 
 
-def _weight(model: nn.Module, getter: str) -> nn.Parameter | None:
-    layer = getattr(model, getter, lambda: None)()
-    return getattr(layer, "weight", None)
+def _layer(model: nn.Module, getter: str) -> nn.Module | None:
+    layer: nn.Module | None = getattr(model, getter, lambda: None)()
+    return layer
 
 
 def _encoder(model: Any) -> nn.Module:
