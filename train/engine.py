@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
-import math
 import os
 import shutil
 import sys
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from train.checkpoint.storage import Storage, WrittenFile
+from train.model.parameters import l2_norm
 
 
 def _spare_inductor() -> None:
@@ -137,7 +137,7 @@ class Engine:
     def step(self) -> None:
         """Clip and update, after the `backward` whose `boundary` was true."""
         if self._own_norm:
-            self._norm = _norm(p.grad for p in self.module.parameters() if p.grad is not None)
+            self._norm = l2_norm(p.grad for p in self.module.parameters() if p.grad is not None)
         self._deepspeed.step()
         if not self._own_norm:
             self._norm = self._deepspeed.get_global_grad_norm()
@@ -212,32 +212,12 @@ class Engine:
         self._deepspeed.destroy()
 
 
-def _norm(gradients: Iterable[Tensor]) -> Tensor:
-    """L2 norm over all tensors, in fp32, left on the device."""
-    norms = torch._foreach_norm([gradient.float() for gradient in gradients])
-    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
-    return total
-
-
-def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    """Shape of a parameter as the model knows it, also where ZeRO-3 has taken it apart or it is packed in 4 bits."""
-    packed = getattr(parameter, "quant_state", None)
-    if packed is not None:
-        return tuple(packed.shape)
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
-
-
 @contextlib.contextmanager
 def whole_for_writing(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Within it parameters that were loaded sharded are whole; what the first rank writes into them is kept."""
     sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     with deepspeed.zero.GatheredParameters(sharded, modifier_rank=0) if sharded else contextlib.nullcontext():
         yield
-
-
-def parameter_count(parameters: Iterable[nn.Parameter]) -> int:
-    """Number of weights, also where ZeRO-3 has taken them apart or they are packed."""
-    return sum(math.prod(whole_shape(parameter)) for parameter in parameters)
 
 
 def without_optimizer(configuration: dict[str, Any]) -> dict[str, Any]:

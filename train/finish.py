@@ -8,7 +8,6 @@ import time
 
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
 from train.checkpoint.saving import best_step, save
-from train.engine import parameter_count
 from train.evaluation import turns
 from train.evaluation.hand_back import load_best
 from train.export.export import ExportResult
@@ -16,6 +15,7 @@ from train.export.proof import free_bytes
 from train.export.samples import write_labelled_samples, write_samples
 from train.export.trained import export_trained
 from train.methods.adapter import base_model
+from train.model.parameters import parameter_count
 from train.tasks.seq_cls import SequenceClassification
 from train.training import Ending, Training, stopped
 

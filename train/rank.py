@@ -26,7 +26,6 @@ from train.data.block import BadRow
 from train.data.documents import Documents
 from train.data.prepared import Prepared, read_prepared
 from train.distributed import World
-from train.engine import parameter_count
 from train.evaluation.course import Course
 from train.evaluation.turns import evaluate_before, is_evaluation_due, validate
 from train.finish import finish
@@ -36,6 +35,7 @@ from train.metrics.journal import Journal
 from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
+from train.model.parameters import parameter_count
 from train.stop import StopVote
 from train.tasks.task import Task
 from train.training import Ending, Progress, Record, Training, stopped

@@ -40,7 +40,7 @@ def measured(model: Path, cases: list[tuple[int, bool]]) -> list[tuple[int, int]
     """In a rank, for each case: parameters, and bytes of the tensors that live once gradients were added up."""
     import torch
 
-    from train.engine import parameter_count
+    from train.model.parameters import parameter_count
 
     join_world()
     found = []

@@ -32,7 +32,7 @@ from conf.schema import ModelInit, Quantization, TaskName
 from train.checkpoint.storage import WrittenFile
 from train.data.prepared import read_prepared
 from train.distributed import World, attempted
-from train.engine import Engine, parameter_count
+from train.engine import Engine
 from train.export import proof
 from train.export.export import ExportResult, Record, dtype_name, put_in_place, write_surroundings, write_tokenizer
 from train.export.merging import SANE, differing, merged_in_fp32, together
@@ -47,6 +47,7 @@ from train.methods.adapter import (
     write_adapter_config,
 )
 from train.model.model import load_model
+from train.model.parameters import parameter_count
 
 Report = Callable[[str], None]
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from train.checkpoint.storage import WrittenFile, hashed_file
-from train.engine import Engine, whole_shape
+from train.engine import Engine
+from train.model.parameters import whole_shape
 
 INDEX_NAME = "model.safetensors.index.json"
 _LAYER = re.compile(r"^(?:.*?\.)??\d+(?=\.)")

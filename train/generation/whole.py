@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from train.distributed import World
-from train.engine import Engine, whole_shape
+from train.engine import Engine
 from train.export.proof import free_bytes
+from train.model.parameters import whole_shape
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from conf.record import Layout, Plan
-from train.engine import parameter_count
 from train.methods.adapter import add_adapter
 from train.methods.freezing import freeze
+from train.model.parameters import parameter_count
 
 
 def with_method(plan: Plan, layout: Layout, model: Any) -> Any:

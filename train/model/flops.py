@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from train.data.documents import IntArray
-from train.engine import whole_shape
+from train.model.parameters import whole_shape
 
 PEAK_BF16 = {
     "H100 PCIe": 756e12,

@@ -10,8 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from conf.schema import Offload, OptimConfig, ParallelConfig
-from train.engine import cpu_adam, whole_shape
+from train.engine import cpu_adam
 from train.methods.names import first_match, plain_name, require_matches
+from train.model.parameters import whole_shape
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], optim: OptimConfig) -> list[dict[str, Any]]:
