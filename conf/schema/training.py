@@ -123,8 +123,8 @@ class TrainConfig:
     )
     early_stopping_patience: int = key(
         0,
-        "End after so many evaluations in a row without a better `metric_for_best_model`; 0: never. What comes before the "
-        "first step does not count.",
+        "End after so many evaluations in a row without a better `metric_for_best_model`; 0: never. What comes before "
+        "the first step does not count.",
     )
     early_stopping_threshold: float = key(0.0, "What counts as better: an improvement by more than this.")
     eval_samples: int = key(0, "Validation prompts answered by the exported model at the end, kept in the run folder.")

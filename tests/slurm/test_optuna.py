@@ -23,9 +23,9 @@ TRIALS = 8
 WORDS = [
     "experiment=demo", "cluster=devcluster", "cluster.nodes=1", "cluster.ranks_per_node=1", "tracking=none",
     "parallel=zero0",
-    "data.max_length=64", "train.max_steps=150", "train.eval_steps=5", "train.eval_samples=0",
+    "data.max_length=64", "train.max_steps=60", "train.eval_steps=5", "train.eval_samples=0",
     "checkpoint.export=never", "schedule=constant",
-    "-m", "sweep=optuna", "sweep.sampler=grid", f"sweep.trials={TRIALS}", "sweep.parallel_trials=4",
+    "-m", "sweep=optuna", "sweep.sampler=grid", f"sweep.trials={TRIALS}", "sweep.parallel_trials=3",
     "sweep.name=search", "sweep.pruner_options={n_startup_trials: 1}", "sweep.controller={time: '10:00'}",
     "optim.learning_rate=1e-7,2e-7,1e-2,2e-2,3e-7,4e-7,8e-3,12e-3",
 ]  # fmt: skip
