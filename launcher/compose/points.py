@@ -74,11 +74,38 @@ class Base:
         if self._config is None or any("${" in str(override.input_line) for override in values):
             return to_config(_applied(copy.deepcopy(self._composed), values))
         touched = {override.key_or_group.partition(".")[0] for override in values}
+        kept = [_Kept(self._work, override.key_or_group) for override in values]
         try:
             return _with_sections(self._config, _applied(self._work, values), touched)
         finally:
-            for section in touched:
-                self._work[section] = self._composed[section]
+            for one in reversed(kept):
+                one.put_back()
+
+
+class _Kept:
+    """What a key holds before it is set, to be put back: copying whole sections would take most of a point's time."""
+
+    def __init__(self, composed: Any, key: str):
+        from omegaconf import DictConfig
+
+        *path, self._name = key.split(".")
+        self._container = composed
+        for place, name in enumerate(path):
+            below = self._container._get_node(name, validate_access=False)
+            if not isinstance(below, DictConfig) or below._is_none():
+                self._name = [*path, self._name][place]
+                break
+            self._container = below
+        self._node = copy.deepcopy(self._container._get_node(self._name, validate_access=False))
+
+    def put_back(self) -> None:
+        """The key holds again what it held, or is not there again."""
+        content = self._container.__dict__["_content"]
+        if self._node is None:
+            content.pop(self._name, None)
+        else:
+            self._node._set_parent(self._container)
+            content[self._name] = self._node
 
 
 def _with_sections(config: RunConfig, composed: Any, sections: set[str]) -> RunConfig:

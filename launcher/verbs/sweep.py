@@ -18,6 +18,7 @@ HELP = "the sweeps of -m: status, best, retry, extend, cancel, export, report"
 EXAMPLES = """
 muster sweep                                           # all sweeps
 muster sweep status demo -w
+muster sweep best demo --metric eval/accuracy --direction maximize --json
 muster sweep retry demo
 muster sweep extend demo -m optim.learning_rate=1e-4
 muster sweep export demo --best eval/loss
