@@ -69,8 +69,7 @@ def extend_points(folder: SweepFolder, sweep: Sweep, words: Sequence[str]) -> Su
         raise ConfigurationError([Problem("extend", "", "needs values: muster sweep extend SWEEP -m key=value,value")])
     _require_slurm(sweep)
     os.chdir(_require_cwd(sweep))
-    before = sort_words(sweep.words)
-    grid = _extended(sweep, before.overrides, list(words), before.config_dir)
+    grid = extended_grid(sweep, words)
     look = Gatherer()
 
     def prepare(config: RunConfig, own: list[str]) -> Ready:
@@ -106,10 +105,18 @@ def _waits(folder: RunFolder, live: Mapping[str, Job]) -> bool:
     return all(live[sent.job_id].is_pending for sent in live_submissions(folder, live))
 
 
-def _extended(sweep: Sweep, before: list[str], words: list[str], config_dir: str | None) -> Grid:
-    """The points that the words add; each has the name it would have in a sweep of all of them."""
-    given = {_key(word) for word in words}
-    wider = [*(word for word in before if _key(word) not in given), *words]
+def extended_grid(sweep: Sweep, words: Sequence[str]) -> Grid:
+    """The points that the words add; each has the name it would have in a sweep of all of them.
+
+    Raises:
+        ConfigurationError: with every problem of the words.
+    """
+    own = sort_words(sweep.words)
+    before, config_dir = own.overrides, own.config_dir
+    new = {_key(word): word for word in words}
+    wider = list(dict.fromkeys(new.get(_key(word), word) for word in before)) + [
+        word for key, word in new.items() if key not in map(_key, before)
+    ]
     every = {identity(point.config): point for point in [*points(before, config_dir), *points(wider, config_dir)]}
     known = {point.identity for point in sweep.points}
     common = set.intersection(*(set(point.words) for point in every.values()))
