@@ -24,7 +24,7 @@ from launcher.runs import rundir
 from launcher.send.proposal import propose_config
 from launcher.sweep.folder import SweepFolder, locked, read, write_sweep
 from launcher.sweep.grid import Ready
-from launcher.sweep.record import identity
+from launcher.sweep.record import Sweep, identity
 from launcher.sweep.results import last_metrics, read_curve
 from launcher.sweep.search import Search
 from launcher.sweep.starter import Starter
@@ -32,6 +32,8 @@ from launcher.sweep.study import Study, Trial
 from launcher.sweep.tracked import tracked
 
 PATIENCE_S = 60.0
+GLANCE_S = 1.0
+"""Longer than somebody who only looks holds the lock of the controller."""
 
 Say = Callable[[str], None]
 
@@ -157,10 +159,11 @@ def alone(folder: SweepFolder) -> Iterator[None]:
     """
     descriptor = os.open(folder.controller_lock, os.O_RDWR | os.O_CREAT, folder.file_mode)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise MusterError(f"another controller works on {folder.path.name}") from error
+        deadline = time.monotonic() + GLANCE_S
+        while not _flocked(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise MusterError(f"another controller works on {folder.path.name}")
+            time.sleep(0.1)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{socket.gethostname()} {os.getpid()}\n".encode())
         yield
@@ -168,17 +171,38 @@ def alone(folder: SweepFolder) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_searched(folder: SweepFolder, sweep: Sweep) -> bool:
+    """Whether a controller works on the sweep, or one that was sent has not begun."""
+    if sweep.sweep.sampler is None:
+        return False
+    if not folder.controller_lock.exists():
+        return True
+    return _is_held(folder)
+
+
 def ask_to_leave(folder: SweepFolder) -> list[str]:
     """Ask a controller of this machine to end; what happened, in words. Nothing where none works."""
-    try:
-        with alone(folder):
-            return []
-    except MusterError:
-        host, _, pid = folder.controller_lock.read_text().strip().partition(" ")
+    if not folder.controller_lock.exists() or not _is_held(folder):
+        return []
+    host, _, pid = folder.controller_lock.read_text().strip().partition(" ")
     if host != socket.gethostname() or not pid.isdigit():
         raise MusterError(f"the controller of {folder.path.name} works on {host}; Ctrl-C there ends it")
     os.kill(int(pid), signal.SIGTERM)
     return [f"the controller (process {pid}) saves what runs and ends"]
+
+
+def _is_held(folder: SweepFolder) -> bool:
+    with folder.controller_lock.open("rb") as file:
+        return not _flocked(file.fileno(), fcntl.LOCK_SH)
+
+
+def _flocked(descriptor: int, kind: int) -> bool:
+    """Whether the lock was taken; it goes with the descriptor."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

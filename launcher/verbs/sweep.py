@@ -95,6 +95,12 @@ def extend(argv: list[str]) -> int:
     from launcher.sweep.pages import submitted_lines
 
     folder, sweep = _found(flags)
+    if sweep.sweep.sampler is not None:
+        from launcher.problems import MusterError
+
+        raise MusterError(
+            f"{sweep.id} is Optuna's; the command that made it with a larger sweep.trials goes on with it"
+        )
     submitted = extend_points(folder, sweep, sort_words(words).overrides)
     print("\n".join(submitted_lines(read(folder), submitted)))
     return 0
@@ -243,6 +249,8 @@ def _print_table(folder: SweepFolder, sweep: Sweep, found: list[Standing | None]
 
 def _watch(folder: SweepFolder, sweep: Sweep) -> int:
     """The table again and again: in place on a terminal, else a new one when a state changed."""
+    from launcher.sweep.control import is_searched
+    from launcher.sweep.folder import read
     from launcher.sweep.overview import COLUMNS, counts_text, row_of
 
     def is_live(found: list[Standing | None]) -> bool:
@@ -251,12 +259,13 @@ def _watch(folder: SweepFolder, sweep: Sweep) -> int:
     if not sys.stdout.isatty():
         seen: list[str] = []
         while True:
+            sweep = read(folder)  # a search has more points from time to time
             found = _standings(sweep)
             states = [standing.state.value if standing else "" for standing in found]
             if states != seen:
                 _print_table(folder, sweep, found)
                 seen = states
-            if not is_live(found):
+            if not is_live(found) and not is_searched(folder, sweep):
                 return 0
             time.sleep(WATCH_S)
     from rich.console import Group
@@ -267,9 +276,10 @@ def _watch(folder: SweepFolder, sweep: Sweep) -> int:
 
     with Live(refresh_per_second=2) as live:
         while True:
+            sweep = read(folder)
             found = _standings(sweep)
             rows = [row_of(point, standing) for point, standing in zip(sweep.points, found, strict=True)]
             live.update(Group(rich_table(COLUMNS, rows), Text(f"{sweep.id}: {counts_text(found)}")))
-            if not is_live(found):
+            if not is_live(found) and not is_searched(folder, sweep):
                 return 0
             time.sleep(WATCH_S)

@@ -13,8 +13,8 @@ from conf.outcome import Outcome, State, write_outcome
 from conf.record import read_plan
 from conf.schema import Access, Pruner, Sampler, SweepConfig
 from launcher.compose.declared import declared, require_no_sweep
-from launcher.problems import ConfigurationError
-from launcher.sweep.control import Controller, alone
+from launcher.problems import ConfigurationError, MusterError
+from launcher.sweep.control import Controller, alone, ask_to_leave, is_searched
 from launcher.sweep.controller_job import controller_script
 from launcher.sweep.folder import SweepFolder, create, folder_of, read
 from launcher.sweep.optimize import check_search
@@ -234,8 +234,14 @@ def test_a_grid_of_optuna_s_tries_each_combination_once(here: Path) -> None:
 def test_one_controller_at_a_time(here: Path) -> None:
     search = search_of()
     folder = folder_for(search)
-    with alone(folder), pytest.raises(Exception, match="another controller works on"), alone(folder):
-        pass
+    sweep = read(folder)
+    assert is_searched(folder, sweep)
+    with alone(folder):
+        assert is_searched(folder, sweep)
+        with pytest.raises(MusterError, match="another controller works on"), alone(folder):
+            pass
+    assert not is_searched(folder, sweep)
+    assert ask_to_leave(folder) == []
 
 
 def test_the_controller_s_script_takes_its_own_options_and_leaves_slurm_s_variables(here: Path) -> None:
