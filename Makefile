@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[train,test,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[train,serve,sweep,test,dev]"
 	touch $@
 
 demo: $(VENV)/.ready  ## train, check and try a tiny model on this machine

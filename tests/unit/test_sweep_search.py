@@ -25,6 +25,8 @@ from launcher.sweep.starter import Starter
 from launcher.sweep.study import Study, make_pruner, make_sampler
 from launcher.sweep.summary import summarize
 
+pytest.importorskip("optuna")
+
 DOMAINS: dict[str, tuple[str, Domain]] = {
     "values": ("a,b,a", Choices(("a", "b"))),
     "choice": ("choice('a b',1e-5)", Choices(("a\\ b", "1e-05"))),
