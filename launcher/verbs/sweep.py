@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from launcher.verbs.sweep_status import add_sweep, found_sweep, list_all, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from launcher.flags import Parser
-    from launcher.runs.standing import Standing
-    from launcher.sweep.folder import SweepFolder
-    from launcher.sweep.record import Sweep
 
 HELP = "the sweeps of -m: status, best, retry, extend, cancel, export, report"
 EXAMPLES = """
@@ -23,7 +18,6 @@ muster sweep retry demo
 muster sweep extend demo -m optim.learning_rate=1e-4
 muster sweep export demo --best eval/loss
 """
-WATCH_S = 2.0
 
 
 def run(argv: list[str]) -> int:
@@ -38,32 +32,7 @@ def run(argv: list[str]) -> int:
     parser.usage = f"muster sweep [{'|'.join(ACTIONS)}] [SWEEP] [flags]"
     parser.add_argument("--json", action="store_true", help="a list with one object a sweep")
     target.add_run_root(parser)
-    return _list(parser.parse_args(rest))
-
-
-def status(argv: list[str]) -> int:
-    """The points of a sweep as a table."""
-    from launcher.flags import Parser
-
-    parser = Parser("sweep status", "how the points of a sweep stand", "muster sweep status demo -w")
-    _add_sweep(parser)
-    parser.add_argument("-w", "--watch", action="store_true", help="live until Ctrl-C, or until nothing runs any more")
-    parser.add_argument("--json", action="store_true", help="the sweep, with one object a point")
-    flags = parser.parse_args(argv)
-    folder, sweep = _found(flags)
-    if flags.watch:
-        return _watch(folder, sweep)
-    found = _standings(sweep)
-    if flags.json:
-        import json
-
-        from launcher.sweep.overview import json_of
-
-        points = [json_of(point, standing) for point, standing in zip(sweep.points, found, strict=True)]
-        print(json.dumps({"sweep": sweep.id, "folder": str(folder.path), "points": points}, indent=2))
-        return 0
-    _print_table(folder, sweep, found)
-    return 0
+    return list_all(parser.parse_args(rest))
 
 
 def retry(argv: list[str]) -> int:
@@ -73,8 +42,8 @@ def retry(argv: list[str]) -> int:
     from launcher.sweep.pages import submitted_lines
 
     parser = Parser("sweep retry", "send again what failed, was stopped, cancelled or lost", "muster sweep retry demo")
-    _add_sweep(parser)
-    folder, sweep = _found(parser.parse_args(argv))
+    add_sweep(parser)
+    folder, sweep = found_sweep(parser.parse_args(argv))
     submitted = retry_points(folder, sweep)
     print("\n".join(submitted_lines(sweep, submitted)))
     return 0
@@ -88,13 +57,13 @@ def extend(argv: list[str]) -> int:
 
     parser = Parser("sweep extend", "more values of a sweep; points that are there stay", "")
     parser.usage = "muster sweep extend SWEEP -m key=value,value …"
-    _add_sweep(parser)
+    add_sweep(parser)
     flags, words = split(parser, argv)
     from launcher.sweep.again import extend_points
     from launcher.sweep.folder import read
     from launcher.sweep.pages import submitted_lines
 
-    folder, sweep = _found(flags)
+    folder, sweep = found_sweep(flags)
     if sweep.sweep.sampler is not None:
         from launcher.problems import MusterError
 
@@ -112,8 +81,8 @@ def cancel(argv: list[str]) -> int:
     from launcher.sweep.again import cancel_points
 
     parser = Parser("sweep cancel", "end what runs or waits, without saving", "muster sweep cancel demo")
-    _add_sweep(parser)
-    folder, sweep = _found(parser.parse_args(argv))
+    add_sweep(parser)
+    folder, sweep = found_sweep(parser.parse_args(argv))
     from launcher.sweep.folder import read
     from launcher.verbs.sweep_search import end_controller
 
@@ -130,7 +99,7 @@ def export(argv: list[str]) -> int:
     from launcher.verbs import export as export_verb
 
     parser = Parser("sweep export", "write the model of the best point", "muster sweep export demo --best eval/loss")
-    _add_sweep(parser)
+    add_sweep(parser)
     parser.add_argument(
         "--best", metavar="METRIC", nargs="?", const=None, help="the metric that decides (default: eval/loss)"
     )
@@ -140,7 +109,7 @@ def export(argv: list[str]) -> int:
     from launcher.problems import NotFoundError
     from launcher.sweep.ranking import criterion_of, rank
 
-    _, sweep = _found(flags)
+    _, sweep = found_sweep(flags)
     results = results_of(sweep)
     direction = Direction(flags.direction) if flags.direction else None
     criterion = criterion_of(sweep.sweep, results, flags.best, direction)
@@ -194,92 +163,3 @@ ACTIONS: dict[str, Callable[[list[str]], int]] = {
     "resume": resume,
     "control": control,
 }
-
-
-def _list(flags: Any) -> int:
-    import json
-
-    from launcher.runs import target
-    from launcher.show.show import print_table
-    from launcher.sweep.folder import list_sweeps, read
-    from launcher.sweep.overview import counts_text
-
-    rows = []
-    for folder in list_sweeps(target.run_root(flags.run_root)):
-        sweep = read(folder)
-        rows.append((sweep.id, str(len(sweep.points)), counts_text(_standings(sweep)), str(folder.path)))
-    if flags.json:
-        print(json.dumps([dict(zip(("sweep", "points", "states", "folder"), row, strict=True)) for row in rows]))
-    elif rows:
-        print_table(("sweep", "points", "states", "folder"), rows)
-    else:
-        print("no sweeps yet; one is `muster submit -m optim.learning_rate=1e-5,2e-5 …`")
-    return 0
-
-
-def _add_sweep(parser: Parser) -> None:
-    from launcher.runs import target
-
-    parser.add_argument("sweep", metavar="SWEEP", help="a name, an id or a folder")
-    target.add_run_root(parser)
-
-
-def _found(flags: Any) -> tuple[SweepFolder, Sweep]:
-    from launcher.runs import target
-    from launcher.sweep.folder import find, read
-
-    folder = find(flags.sweep, target.run_root(flags.run_root))
-    return folder, read(folder)
-
-
-def _standings(sweep: Sweep) -> list[Standing | None]:
-    from launcher.send.scheduler import live_jobs
-    from launcher.sweep.overview import standings
-
-    return standings(sweep.points, live_jobs(point.folder for point in sweep.points))
-
-
-def _print_table(folder: SweepFolder, sweep: Sweep, found: list[Standing | None]) -> None:
-    from launcher.show.show import print_table
-    from launcher.sweep.overview import COLUMNS, counts_text, row_of
-
-    print_table(COLUMNS, [row_of(point, standing) for point, standing in zip(sweep.points, found, strict=True)])
-    print(f"\n{sweep.id}: {counts_text(found)}   {folder.path}", flush=True)
-
-
-def _watch(folder: SweepFolder, sweep: Sweep) -> int:
-    """The table again and again: in place on a terminal, else a new one when a state changed."""
-    from launcher.sweep.control import is_searched
-    from launcher.sweep.folder import read
-    from launcher.sweep.overview import COLUMNS, counts_text, row_of
-
-    def is_live(found: list[Standing | None]) -> bool:
-        return any(standing is not None and standing.live for standing in found)
-
-    if not sys.stdout.isatty():
-        seen: list[str] = []
-        while True:
-            sweep = read(folder)  # a search has more points from time to time
-            found = _standings(sweep)
-            states = [standing.state.value if standing else "" for standing in found]
-            if states != seen:
-                _print_table(folder, sweep, found)
-                seen = states
-            if not is_live(found) and not is_searched(folder, sweep):
-                return 0
-            time.sleep(WATCH_S)
-    from rich.console import Group
-    from rich.live import Live
-    from rich.text import Text
-
-    from launcher.show.show import rich_table
-
-    with Live(refresh_per_second=2) as live:
-        while True:
-            sweep = read(folder)
-            found = _standings(sweep)
-            rows = [row_of(point, standing) for point, standing in zip(sweep.points, found, strict=True)]
-            live.update(Group(rich_table(COLUMNS, rows), Text(f"{sweep.id}: {counts_text(found)}")))
-            if not is_live(found) and not is_searched(folder, sweep):
-                return 0
-            time.sleep(WATCH_S)
