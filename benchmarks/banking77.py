@@ -86,7 +86,7 @@ def muster(work: Path, model: Path, data: Path, *more: str) -> dict[str, float]:
         "data.max_length=128",
         f"run_root={root}",
         "parallel=zero0",
-        "cluster.ranks_per_node=2",
+        "cluster.ranks_per_node=1",
         "train.precision=fp32",
         f"train.num_train_epochs={EPOCHS}",
         "train.global_batch_size=32",

@@ -1,7 +1,7 @@
 """One task, three methods: full fine-tuning, LoRA and QLoRA of a small causal model on GSM8K; their curves in one plot.
 
-The base is made here: a small llama that has read the questions as plain text. Needs GSM8K (train.jsonl, test.jsonl with
-question and answer) in ../shared/data or the folder in $GSM8K. Writes results/gsm8k_methods.json and
+The base is made here: a small llama that has read the questions as plain text. Needs GSM8K (train.jsonl, test.jsonl
+with question and answer) in ../shared/data or the folder in $GSM8K. Writes results/gsm8k_methods.json and
 docs/figures/gsm8k-methods.svg.
 """
 
