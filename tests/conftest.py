@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +10,20 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def _spare_the_captured_output() -> None:
+    """Give absl, which comes with rouge-score, a stream of its own.
+
+    Its log handler keeps the standard error it finds at import, which is pytest's, and closes it when Hydra sets up
+    logging.
+    """
+    from absl import logging
+
+    logging.get_absl_handler().python_handler.stream = io.StringIO()
+
+
+_spare_the_captured_output()
 
 skipped: list[str] = []
 
