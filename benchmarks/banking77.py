@@ -115,7 +115,7 @@ def muster(work: Path, model: Path, data: Path, *more: str) -> dict[str, float]:
         "train_s": steps[-1]["time"] - begun,
         "wall_s": wall,
         "host_peak_gib": max(line["mem/host_peak_gib"] for line in steps),
-        "trainable_share": parameters["trainable"] / parameters["total"] if parameters else 1.0,
+        "trainable_share": parameters["trainable"] / parameters["parameters"] if parameters else 1.0,
     }
 
 

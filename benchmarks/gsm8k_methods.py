@@ -88,7 +88,7 @@ def train(work: Path, data: Path, base: Path, name: str, method: tuple[str, ...]
         "curve": [(line["step"], line["eval/loss"]) for line in lines if "eval/loss" in line],
         "step_s": statistics.median(line["perf/step_time_s"] for line in steps[5:]),
         "host_peak_gib": max(line["mem/host_peak_gib"] for line in steps),
-        "trainable_share": parameters["trainable"] / parameters["total"] if parameters else 1.0,
+        "trainable_share": parameters["trainable"] / parameters["parameters"] if parameters else 1.0,
     }
     print(name, json.dumps(result), file=sys.stderr, flush=True)
     return result
