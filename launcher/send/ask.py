@@ -15,7 +15,7 @@ from conf.outcome import Outcome, State, StopReason, write_outcome
 from launcher.problems import MusterError
 from launcher.runs.standing import Standing, find_local, live_submissions, stand
 from launcher.runs.submissions import TRAIN, Submission
-from launcher.send import local
+from launcher.send import interrupts
 from launcher.send.scheduler import client_of, live_jobs
 
 GRACE_S = 5.0
@@ -34,7 +34,7 @@ def stop(folder: RunFolder) -> str:
     if not standing.live:
         raise MusterError(_not_running(standing))
     if not folder.stop.exists():
-        local.write_stop(folder, StopReason.stopped)
+        interrupts.write_stop(folder, StopReason.stopped)
     alive = live_submissions(folder, jobs)
     if not alive:
         return f"{name} saves and ends; watch: muster status {name}"
@@ -63,7 +63,7 @@ def cancel(folder: RunFolder) -> str:
     if not standing.live:
         raise MusterError(_not_running(standing))
     # Before the signal, so that whoever decides on a requeue finds the word.
-    local.write_stop(folder, StopReason.cancelled)
+    interrupts.write_stop(folder, StopReason.cancelled)
     alive = live_submissions(folder, jobs)
     if alive:
         _cancel_all(standing, alive)
@@ -87,7 +87,7 @@ def _end_agent(folder: RunFolder) -> None:
         pid = find_local(folder)
         if pid is None:
             return
-        local.end_group(pid, number)
+        interrupts.end_group(pid, number)
         deadline = time.monotonic() + GRACE_S
         while find_local(folder) is not None and time.monotonic() < deadline:
             time.sleep(0.05)

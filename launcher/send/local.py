@@ -6,26 +6,25 @@ the terminal counts as the first: a run of `muster run` belongs to its terminal,
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
-from conf.files import write_atomically
 from conf.layout import Attempt, RunFolder
-from conf.outcome import Outcome, StopReason, read_outcome
+from conf.outcome import Outcome, read_outcome
 from launcher.problems import MusterError
 from launcher.runs.read import last_text_lines, list_attempts, read_job
+from launcher.send.interrupts import Interrupts, interrupt
 from launcher.show.progress import Progress
 
 POLL_S = 0.1
+
+STOPPING = "stopping: the ranks save and end; Ctrl-C again ends them at once"
+ENDING = "ending at once"
 
 
 @dataclass(frozen=True)
@@ -38,66 +37,15 @@ class LocalEnd:
     words: list[str]
 
 
-def write_stop(folder: RunFolder, reason: StopReason) -> None:
-    """Ask the running attempt to end: save first for `stopped`, at once for `cancelled`."""
-    write_atomically(folder.stop, f"{reason.value}\n".encode(), mode=folder.path.stat().st_mode & 0o666)
-
-
-class Interrupts:
-    """What Ctrl-C, a lost terminal and SIGTERM do while a local run is in the foreground.
-
-    The handler only counts; the waiting loop acts, since a handler must neither print nor take locks.
-    """
-
-    def __init__(self, folder: RunFolder, progress: Progress) -> None:
-        self.folder = folder
-        self.progress = progress
-        self.arrived = 0
-        self.acted = 0
-
-    def _arrive(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
-            _leave_terminal()
-        self.arrived += 1
-
-    def act(self, process: subprocess.Popen[bytes]) -> None:
-        """Do what the interrupts since the last call ask for."""
-        while self.acted < self.arrived:
-            self.acted += 1
-            if self.acted == 1:
-                write_stop(self.folder, StopReason.stopped)
-                self.progress.say("stopping: the ranks save and end; Ctrl-C again ends them at once")
-            else:
-                write_stop(self.folder, StopReason.cancelled)
-                end_group(process.pid, signal.SIGTERM if self.acted == 2 else signal.SIGKILL)
-                self.progress.say("ending at once")
-
-    @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        """The handlers, for the time of the run."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._arrive) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _leave_terminal() -> None:
-    """The terminal is gone: what is still printed goes nowhere instead of failing."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-
-
-def end_group(pid: int, number: int) -> None:
-    """Signal a process and, where it leads one, its group; nothing where it is gone."""
-    with contextlib.suppress(ProcessLookupError):
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
+def start_script(folder: RunFolder) -> subprocess.Popen[bytes]:
+    """Start `job.sh` in a session of its own, without a word; its logs are in the run folder."""
+    return subprocess.Popen(
+        ["bash", str(folder.job_sh)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def run_local(folder: RunFolder, script: list[str], total_steps: int | None) -> LocalEnd:
@@ -110,7 +58,7 @@ def run_local(folder: RunFolder, script: list[str], total_steps: int | None) -> 
     with tempfile.TemporaryDirectory(prefix="muster-") as scratch:
         words = Path(scratch) / "words"
         with words.open("wb") as file, Progress(folder, total_steps) as progress:
-            interrupts = Interrupts(folder, progress)
+            interrupts = Interrupts()
             with interrupts.installed():
                 try:
                     process = subprocess.Popen(
@@ -119,7 +67,9 @@ def run_local(folder: RunFolder, script: list[str], total_steps: int | None) -> 
                 except OSError as error:
                     raise MusterError(f"cannot start {script[0]}: {error.strerror}") from error
                 while process.poll() is None:
-                    interrupts.act(process)
+                    for turn in interrupts.new():
+                        interrupt(folder, process, turn)
+                        progress.say(ENDING if turn > 1 else STOPPING)
                     progress.update()
                     time.sleep(POLL_S)
         attempt = next(iter(reversed(list_attempts(folder))), None)

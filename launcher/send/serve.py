@@ -12,13 +12,13 @@ import sys
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import FrameType
 
 from conf.layout import RunFolder
 from conf.serving import KEY_VARIABLE, LOOPBACK, ServeSettings, encode_settings
 from launcher.problems import ConfigurationError, MusterError, NotFoundError, Problem
 from launcher.render.snapshot import pack_muster
 from launcher.runs import target
+from launcher.send.interrupts import handled
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from train.serve.__main__ import main; main()"
@@ -138,15 +138,9 @@ def serve(settings: ServeSettings, python: str) -> int:
         except OSError as error:
             raise MusterError(f"cannot start {python}: {error.strerror}; give --python") from error
 
-        def pass_on(number: int, _frame: FrameType | None) -> None:
-            process.send_signal(number)
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, pass_on) for number in numbers}
         try:
-            return process.wait()
+            with handled((signal.SIGINT, signal.SIGTERM), process.send_signal):
+                return process.wait()
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             process.kill()
             process.wait()

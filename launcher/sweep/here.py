@@ -6,20 +6,19 @@ Each is an ordinary local run. Ctrl-C saves and ends what runs and starts nothin
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Any
 
 from conf.layout import RunFolder
-from conf.outcome import State, StopReason, read_outcome
+from conf.outcome import State, read_outcome
 from launcher.runs import rundir
 from launcher.runs.standing import stand
-from launcher.send.local import end_group, write_stop
+from launcher.send.interrupts import Interrupts, interrupt
+from launcher.send.local import start_script
 from launcher.show.show import print_table, rich_table
 from launcher.sweep.folder import SweepFolder, create, locked, read, write_sweep
 from launcher.sweep.grid import Grid, Ready
@@ -80,7 +79,7 @@ def _several(folder: SweepFolder, ready: Sequence[Ready], jobs: int) -> int:
         rundir.create(one.proposal.plan, one.proposal.artifacts, links).stop.unlink(missing_ok=True)
     with locked(folder), _table([one.swept for one in ready]) as draw:
         together = Together([one.swept.folder for one in waiting], jobs)
-        with together.interrupts():
+        with together.interrupts.installed():
             while together.step():
                 draw()
                 time.sleep(POLL_S)
@@ -95,8 +94,7 @@ class Together:
     waiting: list[RunFolder]
     jobs: int
     running: dict[RunFolder, subprocess.Popen[bytes]] = field(default_factory=dict)
-    arrived: int = 0
-    acted: int = 0
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
     def step(self) -> bool:
         """Start what there is room for, do what Ctrl-C asks for; False once nothing runs and nothing waits."""
@@ -104,37 +102,14 @@ class Together:
         self._interrupt()
         while self.waiting and len(self.running) < self.jobs:
             folder = self.waiting.pop(0)
-            self.running[folder] = subprocess.Popen(
-                ["bash", str(folder.job_sh)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.running[folder] = start_script(folder)
         return bool(self.running)
 
     def _interrupt(self) -> None:
-        while self.acted < self.arrived:
-            self.acted += 1
+        for turn in self.interrupts.new():
             self.waiting.clear()
             for folder, process in self.running.items():
-                write_stop(folder, StopReason.stopped if self.acted == 1 else StopReason.cancelled)
-                if self.acted > 1:
-                    end_group(process.pid, signal.SIGTERM if self.acted == 2 else signal.SIGKILL)
-
-    def _arrive(self, _number: int, _frame: FrameType | None) -> None:
-        self.arrived += 1
-
-    @contextlib.contextmanager
-    def interrupts(self) -> Iterator[None]:
-        """The handlers of Ctrl-C, SIGTERM and a lost terminal, which only count."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self._arrive) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+                interrupt(folder, process, turn)
 
 
 @contextlib.contextmanager

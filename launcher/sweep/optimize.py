@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from conf.record import Plan
 from launcher.problems import MusterError, NotFoundError
+from launcher.send.interrupts import NUMBERS, handled
 from launcher.send.proposal import propose_config
 from launcher.send.scheduler import client_of
 from launcher.sweep.control import Controller, alone, patiently_locked
@@ -22,8 +21,6 @@ from launcher.sweep.space import in_words
 from launcher.sweep.starter import LocalStarter, SlurmStarter
 from launcher.sweep.study import Study, make_pruner, make_sampler, require_optuna
 from launcher.sweep.summary import summarize
-
-LEAVE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def check_search(search: Search, prepare: Prepare) -> list[Ready]:
@@ -83,7 +80,7 @@ def control(folder: SweepFolder, say: Callable[[str], None] = print, job: str | 
                 starter.stop_all()
             signals.append(number)
 
-        with _signals(asked_to_leave):
+        with handled((*NUMBERS, signal.SIGUSR1), asked_to_leave):
             finished = controller.run()
         states = ", ".join(f"{count} {state}" for state, count in sorted(study.states().items()))
         say(f"{sweep.id}: {states}")
@@ -115,21 +112,6 @@ def _report(folder: SweepFolder, say: Callable[[str], None]) -> None:
     if best.place is not None:
         say(f"best     {best.result.point.label}: {summary.criterion.metric} {best.value:.6g}")
     say(f"report   {folder.report}")
-
-
-@contextmanager
-def _signals(act: Callable[[int], None]) -> Iterator[None]:
-    """`act` on whatever asks this process to leave."""
-
-    def arrive(number: int, _frame: FrameType | None) -> None:
-        act(number)
-
-    before = {number: signal.signal(number, arrive) for number in LEAVE}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def started_lines(search: Search, folder: SweepFolder, goes_on: bool, job: str = "") -> Sequence[str]:

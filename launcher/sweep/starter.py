@@ -14,7 +14,8 @@ from launcher.problems import MusterError
 from launcher.runs.read import list_attempts
 from launcher.runs.standing import live_submissions, stand
 from launcher.send import ask
-from launcher.send.local import write_stop
+from launcher.send.interrupts import write_stop
+from launcher.send.local import start_script
 from launcher.send.scheduler import live_jobs
 from launcher.send.submit import send_all
 
@@ -74,13 +75,7 @@ class LocalStarter(Starter):
     def start(self, folder: RunFolder) -> None:
         self.follow(folder)
         folder.stop.unlink(missing_ok=True)
-        self.processes[folder] = subprocess.Popen(
-            ["bash", str(folder.job_sh)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self.processes[folder] = start_script(folder)
 
     def is_live(self, folder: RunFolder) -> bool:
         process = self.processes.get(folder)
