@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,7 @@ def table(title: Any, found: dict[str, list[dict[str, float]]]) -> list[str]:
         "f1_macro": "macro F1",
         "train_s": "training s",
         "wall_s": "command s",
+        "cpu_s": "processor s",
         "host_peak_gib": "host memory GiB a process",
         "trainable_share": "trainable",
     }
@@ -101,7 +103,7 @@ def muster(work: Path, model: Path, data: Path, *more: str) -> dict[str, float]:
         "tracking=none",
         *more,
     ]
-    wall = timed(command)
+    took = timed(command)
     (run,) = root.glob("[!.]*")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "train/loss" in line]
@@ -113,7 +115,7 @@ def muster(work: Path, model: Path, data: Path, *more: str) -> dict[str, float]:
         "accuracy": test["test/accuracy"],
         "f1_macro": test["test/f1_macro"],
         "train_s": steps[-1]["time"] - begun,
-        "wall_s": wall,
+        **took,
         "host_peak_gib": max(line["mem/host_peak_gib"] for line in steps),
         "trainable_share": parameters["trainable"] / parameters["parameters"] if parameters else 1.0,
     }
@@ -123,22 +125,24 @@ def trainer(work: Path, model: Path, data: Path) -> dict[str, float]:
     """One run of the Trainer."""
     result = work / "trainer.json"
     script = Path(__file__).parent / "peers" / "hf_classifier.py"
-    wall = timed([sys.executable, str(script), str(model), str(data), str(result), "--epochs", str(EPOCHS)])
-    return {**json.loads(result.read_text()), "wall_s": wall, "trainable_share": 1.0}
+    took = timed([sys.executable, str(script), str(model), str(data), str(result), "--epochs", str(EPOCHS)])
+    return {**json.loads(result.read_text()), **took, "trainable_share": 1.0}
 
 
-def timed(command: list[str]) -> float:
-    """Wall seconds of a command.
+def timed(command: list[str]) -> dict[str, float]:
+    """Wall seconds of a command, and the processor's seconds of all that it started, which other work delays less.
 
     Raises:
         RuntimeError: it failed; its output is in the message.
     """
     env = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
-    return time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": time.perf_counter() - started, "cpu_s": cpu}
 
 
 def model_folder() -> Path:
