@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.*
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format bench reference clean
+.PHONY: help demo test faults check format bench reference clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ demo: $(VENV)/.ready  ## train, check and try a tiny model on this machine
 
 test: $(VENV)/.ready  ## every test this machine can run
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.ready  ## every fault that a run survives, on this machine, with its table (an hour or so)
+	MUSTER_KEEP_FAULTS=1 $(BIN)/python -m pytest tests/faults -m ""
 
 check: $(VENV)/.ready  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ class Person:
             "LOGNAME": self.name,
             "LANG": "C.UTF-8",
             "SLURM_CONF": str(self.slurm_conf),
+            "MUSTER_DEVCLUSTER": str(self.slurm_conf.parent),
             "MUSTER_SQUEUE_AGE_S": "0.5",
             "OMP_NUM_THREADS": "1",
         }
