@@ -13,6 +13,7 @@ from __future__ import annotations
 from conf.schema.checkpoint import CheckpointConfig, ExportWhen
 from conf.schema.cluster import ClusterConfig, ClusterKind, ContainerConfig, ContainerRuntime, NetworkConfig, Start
 from conf.schema.data import CleanConfig, DataConfig, DataFormat, Deduplicate, LongRows, Packing, PrepareWhere, SplitBy
+from conf.schema.health import HealthConfig, LimitsConfig
 from conf.schema.key import REQUIRED, key
 from conf.schema.method import MethodConfig, Quantization
 from conf.schema.model import ModelConfig, ModelInit
@@ -38,6 +39,8 @@ __all__ = [
     "Direction",
     "EvalStrategy",
     "ExportWhen",
+    "HealthConfig",
+    "LimitsConfig",
     "LongRows",
     "MethodConfig",
     "ModelConfig",

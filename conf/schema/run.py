@@ -9,6 +9,7 @@ from typing import Optional
 from conf.schema.checkpoint import CheckpointConfig
 from conf.schema.cluster import ClusterConfig
 from conf.schema.data import DataConfig
+from conf.schema.health import HealthConfig
 from conf.schema.key import key
 from conf.schema.method import MethodConfig
 from conf.schema.model import ModelConfig
@@ -46,6 +47,7 @@ class RunConfig:
     schedule: ScheduleConfig = key(ScheduleConfig, "Learning-rate schedule.")
     train: TrainConfig = key(TrainConfig, "Length, batch, precision, rhythm.")
     checkpoint: CheckpointConfig = key(CheckpointConfig, "Checkpoints and export.")
+    health: HealthConfig = key(HealthConfig, "What is watched, and what follows when something is wrong.")
     tracking: TrackingConfig = key(TrackingConfig, "Weights & Biases.")
     cluster: ClusterConfig = key(ClusterConfig, "Where it runs.")
     sweep: SweepConfig = key(SweepConfig, "Many runs at once (`-m`).")

@@ -42,6 +42,7 @@ class Range:
 
 COUNT = Range(1)
 AMOUNT = Range(0)
+SECONDS = Range(1)
 DECAY = Range(0, 1, below=True)
 
 RANGES = {
@@ -81,6 +82,15 @@ RANGES = {
     "checkpoint.save_steps": AMOUNT,
     "checkpoint.save_total_limit": COUNT,
     "checkpoint.max_shard_size_gb": Range(0, above=True),
+    "health.limits_s.prepare": SECONDS,
+    "health.limits_s.load": SECONDS,
+    "health.limits_s.first_step": SECONDS,
+    "health.limits_s.train": SECONDS,
+    "health.limits_s.evaluate": SECONDS,
+    "health.limits_s.save": SECONDS,
+    "health.limits_s.export": SECONDS,
+    "health.step_factor": Range(1, above=True),
+    "health.straggler_factor": AMOUNT,
     "cluster.nodes": COUNT,
     "cluster.ranks_per_node": COUNT,
     "cluster.gpus_per_node": Range(-1),

@@ -16,7 +16,7 @@ import msgspec
 
 from conf.schema import ModelInit, RunConfig
 
-FREE_GROUPS = ("cluster", "tracking", "sweep")
+FREE_GROUPS = ("cluster", "tracking", "sweep", "health")
 FREE_KEYS = ("name", "run_root", "access", "data.cache_dir", "data.prepare", "data.prepare_workers")
 HASH_DIGITS = 8
 _ABSENT = "(not given)"

@@ -31,6 +31,7 @@ OPTIONS = {
     "schedule": "constant cosine linear wsd",
     "train": "default demo",
     "checkpoint": "default",
+    "health": "default",
     "tracking": "none wandb",
     "cluster": "devcluster local slurm",
     "sweep": "grid lr_range optuna",
@@ -57,7 +58,7 @@ def test_every_option_is_known_here() -> None:
     assert sorted(f"{path.parent.name}={path.stem}" for path in FILES) == sorted(
         f"{group}={option}" for group, options in OPTIONS.items() for option in options.split()
     )
-    assert len(FILES) == 85
+    assert len(FILES) == 86
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")

@@ -1,0 +1,58 @@
+"""What is watched while a run runs, and what follows when something is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conf.schema.key import key
+
+
+@dataclass
+class LimitsConfig:
+    """Seconds without a sign of progress from any rank of the job, after which a phase counts as hanging.
+
+    Signs of progress are micro batches, steps, evaluated batches, answers and written files.
+    """
+
+    prepare: float = key(3600.0, "Preparing the data; raise it for a folder of data that takes longer to list.")
+    load: float = key(
+        3600.0,
+        "From the start of the ranks to the loaded model and checkpoint; raise it where a large model comes from a "
+        "slow file system.",
+    )
+    first_step: float = key(
+        1800.0, "The rehearsal and the first step, with what is compiled and tuned in them; raise it for long compiles."
+    )
+    train: float = key(
+        600.0, "A micro batch or a step; where steps are slow, `health.step_factor` times the slowest of late."
+    )
+    evaluate: float = key(1800.0, "A batch of an evaluation, or of generated answers.")
+    save: float = key(1800.0, "A file of a checkpoint; raise it for a file system that may be away for longer.")
+    export: float = key(3600.0, "A file of an export, and its proof.")
+
+
+@dataclass
+class HealthConfig:
+    """What is watched while a run runs, and what follows when something is wrong."""
+
+    watchdog: bool = key(
+        True,
+        "End an attempt that makes no progress: stacks of all ranks are kept, the rank at fault is named, and the run "
+        "goes on from its newest checkpoint. Turn it off to attach a debugger.",
+    )
+    limits_s: LimitsConfig = key(LimitsConfig, "How long each phase may stand still.")
+    step_factor: float = key(
+        10.0,
+        "A step counts as hanging after this many times the slowest of the last 32, and never before "
+        "`health.limits_s.train`. Raise it where steps differ much in length.",
+    )
+    collective_timeout_s: float = key(
+        3600.0,
+        "Longest that a rank waits for the others in one collective before it fails by itself; the backstop of the "
+        "watchdog, so not below the largest of `health.limits_s`.",
+    )
+    straggler_factor: float = key(
+        1.5,
+        "A rank is named as slow when its own work takes this many times the median of all ranks over the last steps; "
+        "0: never. It is warned of, not ended.",
+    )
