@@ -51,6 +51,7 @@ class Cause(Enum):
     port = "port"
     disk_full = "disk_full"
     lost_peer = "lost_peer"
+    bad_node = "bad_node"
     import_error = "import"
     checkpoint = "checkpoint"
     unknown = "unknown"

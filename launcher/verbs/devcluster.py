@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slurm.devcluster import Status
 
-HELP = "a real Slurm on this machine: up, down, status"
+HELP = "a real Slurm on this machine: up, down, status; kill, restore, cut, mend its nodes"
 EXAMPLES = """
 muster devcluster up --nodes 4
 muster submit cluster=devcluster cluster.nodes=2
+muster devcluster kill node2           # its power is gone: how does a run survive that?
+muster devcluster restore node2
+muster devcluster cut node1 node2      # these two no longer reach each other; mend undoes it
 muster devcluster down
 """
+BREAKS = ("kill", "restore", "cut", "mend")
 
 
 def run(argv: list[str]) -> int:
-    """Bring the devcluster up, take it down, or say how it stands."""
+    """Bring the devcluster up, take it down, break and mend its nodes, or say how it stands."""
     from launcher.flags import Parser
     from launcher.problems import SchedulerError
     from slurm import devcluster
 
     parser = Parser("devcluster", HELP, EXAMPLES)
-    parser.add_argument("action", choices=("up", "down", "status"))
+    parser.add_argument("action", choices=("up", "down", "status", *BREAKS))
+    parser.add_argument("node", nargs="*", metavar="NODE", help="for kill, restore (one), cut, mend (two or more)")
     parser.add_argument("--nodes", type=int, default=4, metavar="N", help="nodes (default: 4)")
     parser.add_argument("--cpus-per-node", type=int, default=4, metavar="N", help="CPUs a node claims (default: 4)")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -35,9 +40,21 @@ def run(argv: list[str]) -> int:
             devcluster.up(flags.nodes, flags.cpus_per_node)
         elif flags.action == "down":
             return _tell_down(devcluster.down(), flags.json)
+        elif flags.action in BREAKS:
+            _break(flags.action, flags.node)
     except devcluster.DevclusterError as error:
         raise SchedulerError(str(error)) from error
     return _tell_status(devcluster.status(), flags.json)
+
+
+def _break(action: str, nodes: list[str]) -> None:
+    from slurm import devcluster
+
+    if action in ("cut", "mend"):
+        (devcluster.cut_link if action == "cut" else devcluster.mend_link)(*nodes)
+        return
+    for node in nodes:
+        (devcluster.kill_node if action == "kill" else devcluster.restore_node)(node)
 
 
 def _tell_down(was_there: bool, as_json: bool) -> int:

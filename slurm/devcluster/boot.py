@@ -60,21 +60,17 @@ def boot(state: Path, nodes: int, cpus_per_node: int, on_loopback: bool) -> Reco
     record = _start(record, "slurmctld", ["slurmctld", "-D", "-f", str(record.slurm_conf)])
     for number, name in enumerate(record.node_names(), start=1):
         (state / "spool" / name).mkdir(mode=0o755)
-        argv = ["slurmd", "-D", "-N", name, "-f", str(record.slurm_conf)]
-        if record.network is not None:
-            script = Path(__file__).with_name("node.sh")
-            space = network.namespace_path(record.network, number)
-            argv = [
-                "bash",
-                str(script),
-                str(space),
-                name,
-                f"{state}/hosts",
-                f"{state}/nsswitch.conf",
-                str(record.slurm_conf),
-            ]
-        record = _start(record, name, argv)
+        record = _start(record, name, node_argv(record, number))
     return record
+
+
+def node_argv(record: Record, number: int) -> list[str]:
+    """What starts the slurmd of node 1, 2, … in its own network, where it has one."""
+    name, state = record.node_names()[number - 1], Path(record.folder)
+    if record.network is None:
+        return ["slurmd", "-D", "-N", name, "-f", str(record.slurm_conf)]
+    script, space = Path(__file__).with_name("node.sh"), network.namespace_path(record.network, number)
+    return ["bash", *map(str, (script, space, name, state / "hosts", state / "nsswitch.conf", record.slurm_conf))]
 
 
 def _start(record: Record, name: str, argv: list[str]) -> Record:

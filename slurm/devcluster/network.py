@@ -24,6 +24,11 @@ def namespace_path(network: int, number: int) -> Path:
     return NAMESPACES / namespace_name(network, number)
 
 
+def cable_name(network: int, number: int) -> str:
+    """The end of a node's cable at the bridge."""
+    return f"muster{network}v{number}"
+
+
 def free_network(wanted: int) -> int:
     """The first subnet number from `wanted` on that no address of this machine uses."""
     used = {address.split(".")[2] for address in _addresses() if address.startswith("10.213.")}
@@ -44,7 +49,7 @@ def make(record: Record) -> None:
     _ip("link", "set", bridge, "up")
     for number in range(1, record.nodes + 1):
         space = namespace_name(record.network, number)
-        cable = f"muster{record.network}v{number}"
+        cable = cable_name(record.network, number)
         _ip("netns", "add", space)
         _ip("link", "add", cable, "type", "veth", "peer", "name", INTERFACE, "netns", space)
         _ip("link", "set", cable, "master", bridge, "up")
@@ -63,9 +68,22 @@ def remove(network: int) -> None:
         _ip("link", "delete", bridge_name(network))
 
 
-def inodes(network: int) -> list[int]:
-    """The numbers by which the kernel knows the nodes' namespaces, as in /proc/PID/ns/net."""
-    return [path.stat().st_ino for path in NAMESPACES.glob(f"muster{network}-node*")]
+def inodes(network: int, number: int | None = None) -> list[int]:
+    """The numbers by which the kernel knows the namespaces of all nodes or of one, as in /proc/PID/ns/net."""
+    which = "*" if number is None else str(number)
+    return [path.stat().st_ino for path in NAMESPACES.glob(f"muster{network}-node{which}")]
+
+
+def switch_link(record: Record, number: int, on: bool) -> None:
+    """Take the carrier from a node's interface, or give it back; its addresses and routes stay."""
+    assert record.network is not None
+    _ip("link", "set", cable_name(record.network, number), "up" if on else "down")
+
+
+def isolate(record: Record, number: int, cut: bool) -> None:
+    """An isolated port of the bridge reaches no other isolated port, but all the rest (ip-link(8), bridge_slave)."""
+    assert record.network is not None
+    _ip("link", "set", cable_name(record.network, number), "type", "bridge_slave", "isolated", "on" if cut else "off")
 
 
 def network_of(folder: Path) -> int | None:

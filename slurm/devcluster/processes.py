@@ -68,13 +68,30 @@ def remaining(folder: Path, namespaces: Iterable[int] = ()) -> list[Process]:
     return found
 
 
+def inside(namespace: int) -> list[Process]:
+    """Every process in the network namespace of that inode."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            is_inside = (entry / "ns" / "net").stat().st_ino == namespace
+        except OSError:
+            continue
+        began = start_time(int(entry.name))
+        if is_inside and began is not None:
+            found.append(Process(entry.name, int(entry.name), began))
+    return found
+
+
 def end(processes: Sequence[Process], patience_s: float = 5.0) -> None:
-    """End processes: SIGTERM, then SIGKILL after `patience_s`; returns when all are gone.
+    """End processes: SIGTERM, then SIGKILL after `patience_s` (0: that alone); returns when all are gone.
 
     Raises:
         DevclusterError: some cannot be ended.
     """
-    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
+    politely = [(signal.SIGTERM, patience_s)] if patience_s > 0 else []
+    for number, wait_s in (*politely, (signal.SIGKILL, 5.0)):
         for process in processes:
             if lives(process):
                 with contextlib.suppress(ProcessLookupError):
