@@ -38,28 +38,41 @@ class StopReason(Enum):
 
 
 class Cause(Enum):
-    """Class of a failure."""
+    """Class of a failure, or of an end that somebody else decided. What to do about each: `launcher.why.advice`."""
 
     user_code = "user_code"
     config = "config"
     data = "data"
+    import_error = "import"
+    hub = "hub"
+    nan = "nan"
+    checkpoint = "checkpoint"
     oom = "oom"
     cuda_oom = "cuda_oom"
-    nan = "nan"
+    shm_full = "shm_full"
+    disk_full = "disk_full"
+    file_system = "file_system"
     killed = "killed"
     hang = "hang"
-    port = "port"
-    disk_full = "disk_full"
+    nccl_timeout = "nccl_timeout"
+    nccl = "nccl"
+    gpu = "gpu"
     lost_peer = "lost_peer"
     bad_node = "bad_node"
-    import_error = "import"
-    checkpoint = "checkpoint"
+    node_fail = "node_fail"
+    port = "port"
+    preempted = "preempted"
+    time_limit = "time_limit"
+    cancelled = "cancelled"
     unknown = "unknown"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong in one rank, or (rank -1) in an agent or its data step, in its own words."""
+    """What went wrong in one rank, or (rank -1) in an agent or its data step, in its own words.
+
+    `origin` is another rank whose failure this one only repeats, since all ranks agreed to end with it.
+    """
 
     rank: int
     node: int
@@ -69,6 +82,7 @@ class Failure:
     message: str
     traceback: str = ""
     pid: int = 0
+    origin: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,11 @@ class RankExit:
 
 @dataclass(frozen=True)
 class AgentReport:
-    """What a node's agent saw of one attempt."""
+    """What a node's agent saw of one attempt.
+
+    `met` is when all agents had met, by this node's clock: one moment for all of them, so that their clocks can be
+    compared. `kernel` are the kernel's lines of that time on memory, GPUs and crashes, where it may be read.
+    """
 
     node: int
     host: str
@@ -98,6 +116,8 @@ class AgentReport:
     start: str
     exits: list[RankExit] = field(default_factory=list)
     failure: Optional[Failure] = None
+    met: Optional[float] = None
+    kernel: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,16 @@ class World:
     def first_error(self, error: Exception | None) -> Exception | None:
         """The error of the lowest rank that has one, on every rank; a collective.
 
-        An OSError comes as it is; another, which may not survive the way, as a RuntimeError with its words.
+        An OSError comes as it is; another, which may not survive the way, as a RuntimeError with its words. Its
+        `origin` is the rank that it comes from.
         """
         if error is not None and not isinstance(error, OSError):
             error = RuntimeError(f"{type(error).__name__}: {error}")
-        return next((found for found in self.gather(error) if found is not None), None)
+        for rank, found in enumerate(self.gather(error)):
+            if found is not None:
+                found.origin = rank  # type: ignore[union-attr]
+                return found
+        return None
 
 
 def attempted(action: Callable[[], None]) -> Exception | None:

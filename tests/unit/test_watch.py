@@ -18,8 +18,9 @@ from conf.layout import Attempt
 from conf.outcome import Cause, Failure, RankExit
 from train.node.causes import classify
 from train.node.env import MissingEnvironmentError, read_node_env, read_rank_env
+from train.node.kernel import count_memory_kills, read_log
 from train.node.process import cores_near, parse_cores
-from train.node.watch import Watch, count_memory_kills, record_failure, speak_for_the_silent
+from train.node.watch import Watch, record_failure, speak_for_the_silent
 
 
 class OutOfMemoryError(RuntimeError):
@@ -58,6 +59,14 @@ EXCEPTIONS = {
     "reset": (ConnectionResetError("gone"), Cause.lost_peer),
     "gloo reset": (RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:1234"), Cause.lost_peer),
     "NCCL": (DistBackendError("NCCL error: remote process exited or there was a network error"), Cause.lost_peer),
+    "torch's, whatever it says": (DistBackendError("[3] is setting up NCCL communicator"), Cause.lost_peer),
+    "torch's, with a class of its own": (
+        DistBackendError("NCCL error in: NCCLUtils.hpp:268, unhandled system error (run with NCCL_DEBUG=INFO)"),
+        Cause.nccl,
+    ),
+    "shared memory": (OSError(errno.ENOSPC, "No space left on device", "/dev/shm/torch_1"), Cause.shm_full),
+    "stale": (OSError(errno.ESTALE, "Stale file handle"), Cause.file_system),
+    "not allowed": (PermissionError(errno.EACCES, "Permission denied"), Cause.config),
     "gloo timeout": (RuntimeError("Timed out waiting 1800000ms for recv operation to complete"), Cause.hang),
     "caused by memory": (caused(ValueError("step 3"), MemoryError()), Cause.oom),
     "a person's text on ports": (ValueError("address already in use"), Cause.user_code),
@@ -143,10 +152,12 @@ def test_watch_sees_the_true_end_and_leaves_it_to_be_reaped() -> None:
             "oom_kill_disable 0\noom_kill 1\n",
             1,
         ),
-        ("0::/job_7", "job_7/other", "", 0),
-        ("0::/job_7", "job_7/memory.events", "not what it was\n", 0),
+        ("0::/scope/job_7/step_0/user/task_0", "scope/job_7/memory.events", "oom_kill 4\n", 4),
+        ("4:memory:/slurm/job_7/step_0", "memory/slurm/job_7/memory.oom_control", "oom_kill 1\n", 1),
+        ("0::/job_7", "job_7/other", "", 9),
+        ("0::/job_7", "job_7/memory.events", "not what it was\n", 9),
     ],
-    ids=["v2", "v1", "no counter", "unknown format"],
+    ids=["v2", "v1", "v2, the job's", "v1, the job's", "no counter", "unknown format"],
 )
 def test_memory_kills(tmp_path: Path, group: str, name: str, content: str, kills: int) -> None:
     cgroup = tmp_path / "cgroup"
@@ -154,11 +165,42 @@ def test_memory_kills(tmp_path: Path, group: str, name: str, content: str, kills
     counters = tmp_path / "fs" / name
     counters.parent.mkdir(parents=True)
     counters.write_text(content)
-    assert count_memory_kills(cgroup, tmp_path / "fs") == kills
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("pgfault 12\noom_kill 9\n")
+    assert count_memory_kills(cgroup, tmp_path / "fs", vmstat) == kills
 
 
-def test_memory_kills_without_cgroups(tmp_path: Path) -> None:
-    assert count_memory_kills(tmp_path / "none", tmp_path) == 0
+def test_memory_kills_where_nothing_counts(tmp_path: Path) -> None:
+    assert count_memory_kills(tmp_path / "none", tmp_path, tmp_path / "none") == 0
+    assert read_log(0.0, tmp_path / "none") == []
+
+
+ABORT = """\
+step 7 loss 2.1
+terminate called after throwing an instance of 'c10::DistBackendError'
+  what():  [PG ID 0 PG GUID 0 Rank 1] Process group watchdog thread terminated with exception: \
+[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=12, OpType=ALLREDUCE, Timeout(ms)=600000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "log", "cause", "trace"),
+    [
+        (signal.SIGABRT, ABORT, Cause.nccl_timeout, "terminate called"),
+        (signal.SIGABRT, "double free or corruption (out)\n", Cause.killed, ""),
+        (signal.SIGSEGV, "step 1\nFatal Python error: Segmentation fault\n\n  File x.py\n", Cause.killed, "File x.py"),
+        (signal.SIGKILL, ABORT, Cause.killed, "terminate called"),
+    ],
+    ids=["NCCL's watchdog", "glibc", "Python's stack", "killed"],
+)
+def test_a_crash_leaves_its_words_in_the_log(tmp_path: Path, number: int, log: str, cause: Cause, trace: str) -> None:
+    attempt = Attempt(tmp_path)
+    attempt.logs.mkdir(parents=True)
+    attempt.rank_log(0, 1).write_text(log)
+    speak_for_the_silent(attempt, 0, [RankExit(rank=1, local_rank=1, pid=11, time=2.0, signal=number)], False)
+    failure = msgspec.json.decode(attempt.failure(1).read_bytes(), type=Failure)
+    assert failure.cause is cause
+    assert trace in failure.traceback
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,11 @@ from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason, read_stop
 from conf.schema import Access
 from train.metrics.journal import Journal
+from train.node.kernel import KernelWatch
 from train.node.last_words import print_failures
 from train.node.node import Node, check_gpus, check_topology
 from train.node.start import Start, choose_start, make_entrypoint, preload, set_environment
-from train.node.watch import count_memory_kills, describe_failure, speak_for_the_silent, write_report
+from train.node.watch import describe_failure, speak_for_the_silent, write_report
 
 if TYPE_CHECKING:
     from train.node.meeting import Meeting
@@ -47,6 +48,7 @@ class Ending:
     exits: list[RankExit] = field(default_factory=list)
     succeeded: bool = False
     failure: Failure | None = None
+    met: float | None = None
 
 
 def run_agent(node: Node) -> bool:
@@ -55,12 +57,10 @@ def run_agent(node: Node) -> bool:
     set_environment(os.environ, node.plan, node.environment.scratch)
     _handle_signals(node)
     started = time.time()
-    memory_kills = count_memory_kills()
+    kernel = KernelWatch()
     ending = _follow(node)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    speak_for_the_silent(
-        node.attempt, node.environment.node, ending.exits, out_of_memory=count_memory_kills() > memory_kills
-    )
+    speak_for_the_silent(node.attempt, node.environment.node, ending.exits, kernel.ran_out_of_memory())
     report = AgentReport(
         node=node.environment.node,
         host=socket.gethostname(),
@@ -69,6 +69,8 @@ def run_agent(node: Node) -> bool:
         start=ending.start,
         exits=ending.exits,
         failure=ending.failure,
+        met=ending.met,
+        kernel=[] if ending.succeeded else kernel.lines(),
     )
     write_report(node.attempt, report)
     if not ending.succeeded:
@@ -143,6 +145,7 @@ def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: En
     finally:
         if agent.watch is not None:
             ending.exits = agent.watch.exits(ending.succeeded)
+        ending.met = meeting.met
         if not ending.succeeded:
             meeting.leave(succeeded=False)
 

@@ -1,6 +1,7 @@
-"""Which class of cause an exception belongs to. Pure.
+"""Which class of failure an exception belongs to: rules from the most to the least specific. Pure.
 
-An exception class says its own cause with an attribute `cause: Cause`; others are known by type, number or text.
+An exception class says its own cause with an attribute `cause: Cause`; others are known by type, number or text
+(`conf.failure_texts`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from conf.failure_texts import classify_text
 from conf.outcome import Cause
 
 TYPES: tuple[tuple[type[BaseException], Cause], ...] = (
@@ -22,28 +24,18 @@ NUMBERS = {
     errno.EDQUOT: Cause.disk_full,
     errno.ECONNRESET: Cause.lost_peer,
     errno.EPIPE: Cause.lost_peer,
+    errno.ESTALE: Cause.file_system,
+    errno.EIO: Cause.file_system,
+    errno.EROFS: Cause.file_system,
+    errno.EMFILE: Cause.config,
+    errno.ENFILE: Cause.config,
+    errno.EACCES: Cause.config,
 }
-TEXTS: tuple[tuple[str, Cause], ...] = (
-    ("cuda out of memory", Cause.cuda_oom),
-    ("cuda error: out of memory", Cause.cuda_oom),
-    ("can't allocate memory", Cause.oom),
-    ("cannot allocate memory", Cause.oom),
-    ("std::bad_alloc", Cause.oom),
-    ("no space left on device", Cause.disk_full),
-    ("disk quota exceeded", Cause.disk_full),
-    ("eaddrinuse", Cause.port),
-    ("address already in use", Cause.port),
-    ("cannot open shared object file", Cause.import_error),
-    ("collective operation timeout", Cause.hang),
-    ("timed out waiting", Cause.hang),
-    ("connection closed by peer", Cause.lost_peer),
-    ("connection reset by peer", Cause.lost_peer),
-    ("broken pipe", Cause.lost_peer),
-    ("connection was likely closed", Cause.lost_peer),
-    ("socket closed", Cause.lost_peer),
-    ("remote process exited or there was a network error", Cause.lost_peer),
-)
-"""What torch, gloo, NCCL and the allocators say, in lower case, most telling first."""
+BY_TYPE = {"OutOfMemoryError": Cause.cuda_oom}
+"""By the name alone: torch is not imported for it."""
+HUB_MODULES = frozenset({"huggingface_hub"})
+PEER_TYPES = frozenset({"DistBackendError", "DistNetworkError", "DistStoreError", "DistError"})
+"""torch's own errors of communication: where their text says no more, a peer has gone."""
 
 
 def classify(exception: BaseException) -> Cause:
@@ -55,24 +47,36 @@ def classify(exception: BaseException) -> Cause:
     return Cause.user_code
 
 
+def origin_of(exception: BaseException) -> int | None:
+    """The rank whose error this one repeats (`World.first_error`), or None."""
+    origins = (getattr(link, "origin", None) for link in _chain(exception))
+    return next((origin for origin in origins if isinstance(origin, int)), None)
+
+
 def _classify_one(exception: BaseException) -> Cause | None:
     own = getattr(exception, "cause", None)
     if isinstance(own, Cause):
         return own
-    if type(exception).__name__ == "OutOfMemoryError":
-        return Cause.cuda_oom
+    name, module = type(exception).__name__, type(exception).__module__.split(".")[0]
+    if name in BY_TYPE:
+        return BY_TYPE[name]
     if isinstance(exception, OSError) and exception.errno in NUMBERS:
+        if exception.errno == errno.ENOSPC and str(exception.filename or "").startswith("/dev/shm"):
+            return Cause.shm_full
         return NUMBERS[exception.errno]
+    if module in HUB_MODULES:
+        return Cause.hub
     for kind, cause in TYPES:
         if isinstance(exception, kind):
             return cause
-    if isinstance(exception, (RuntimeError, OSError)) or type(exception).__module__.split(".")[0] != "builtins":
-        text = str(exception).lower()
-        return next((cause for words, cause in TEXTS if words in text), None)
+    if isinstance(exception, (RuntimeError, OSError)) or module != "builtins":
+        told = classify_text(str(exception))
+        return Cause.lost_peer if told is None and name in PEER_TYPES else told
     return None
 
 
 def _chain(exception: BaseException) -> Iterator[BaseException]:
+    """The exception and what it was raised from."""
     seen: set[int] = set()
     link: BaseException | None = exception
     while link is not None and id(link) not in seen:

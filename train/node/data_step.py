@@ -22,6 +22,7 @@ from conf.layout import Attempt, RunFolder
 from conf.outcome import Cause, Failure
 from conf.schema import Access
 from train.metrics.journal import Journal
+from train.node.kernel import KernelWatch
 from train.node.process import die_with_parent
 from train.node.watch import record_failure
 
@@ -60,6 +61,7 @@ class DataStep:
         self._attempt = attempt
 
     def __enter__(self) -> DataStep:
+        self._kernel = KernelWatch()
         self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, start_new_session=True)
         return self
 
@@ -97,7 +99,7 @@ class DataStep:
                 node=0,
                 host=socket.gethostname(),
                 time=time.time(),
-                cause=classify_exit(status, by_signal, out_of_memory=False),
+                cause=classify_exit(status, by_signal, self._kernel.ran_out_of_memory()),
                 message=f"the data step ended without a word: {describe_exit(status, by_signal)}",
                 pid=self._process.pid,
             )

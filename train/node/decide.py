@@ -21,6 +21,7 @@ REPEATS = frozenset(
         Cause.data,
         Cause.oom,
         Cause.cuda_oom,
+        Cause.shm_full,
         Cause.nan,
         Cause.import_error,
         Cause.checkpoint,
@@ -29,7 +30,18 @@ REPEATS = frozenset(
 )
 """Causes that another attempt would meet again: the run ends, whatever it has saved."""
 
-MACHINES = frozenset({Cause.lost_peer, Cause.port, Cause.hang})
+MACHINES = frozenset(
+    {
+        Cause.lost_peer,
+        Cause.port,
+        Cause.hang,
+        Cause.nccl_timeout,
+        Cause.nccl,
+        Cause.gpu,
+        Cause.node_fail,
+        Cause.file_system,
+    }
+)
 """Causes that come from the machines: worth another attempt even where nothing was saved yet."""
 
 OUTSIDE = MACHINES | {Cause.killed}

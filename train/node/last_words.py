@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from conf.cause import all_failures, describe_exit, first_cause
 from conf.layout import Attempt
 from conf.outcome import AgentReport, Cause, Failure, read_records
-
-STACKS = "stacks of all threads of the failed rank:"
-"""What a failing rank writes into its log before its stacks and its error."""
-LOG_LINES = 40
-TAIL_BYTES = 64 * 1024
+from train.node.log_tail import read_tail
 
 
 def print_failures(attempt: Attempt, report: AgentReport) -> None:
@@ -49,15 +42,3 @@ def read_failures(attempt: Attempt) -> list[Failure]:
 def read_reports(attempt: Attempt) -> list[AgentReport]:
     """What the agents wrote."""
     return read_records(attempt.agent_reports, AgentReport)
-
-
-def read_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
-    """The last lines of a rank's log before its stacks, without reading all of it; empty where there is none."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return []
-    return text.partition(STACKS)[0].splitlines()[-lines:]

@@ -53,7 +53,10 @@ class Meeting(RendezvousHandler):
     def __init__(
         self, head: str, port: int, node: int, hosts: list[str], timeout_s: float, listener: socket.socket | None
     ):
-        """`hosts` names all nodes; `listener` is node 0's socket on `port`, None elsewhere."""
+        """`hosts` names all nodes; `listener` is node 0's socket on `port`, None elsewhere.
+
+        `met` becomes the time at which all had come, by this node's clock.
+        """
         self._head = head
         self._port = port
         self._node = node
@@ -62,6 +65,7 @@ class Meeting(RendezvousHandler):
         self._listener = listener
         self._store: Store | None = None
         self._next_listen = 0.0
+        self.met: float | None = None
 
     @property
     def use_agent_store(self) -> bool:
@@ -93,6 +97,7 @@ class Meeting(RendezvousHandler):
         self._store = self._open(deadline)
         self._store.set(_arrived(self._node), "1")
         self._wait_for_all(deadline)
+        self.met = time.time()
         meeting_point = RendezvousStoreInfo(self._head, self._port)
         return RendezvousInfo(self._store, self._node, len(self._hosts), meeting_point)
 

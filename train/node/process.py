@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from conf.layout import RunFolder
 from conf.outcome import Cause
 from train.node.env import RankEnv, read_rank_env
-from train.node.last_words import STACKS
+from train.node.log_tail import STACKS
 from train.node.watch import record_failure
 
 Entry = Callable[[RunFolder, int], None]

@@ -13,16 +13,21 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from conf.cause import classify_exit, describe_exit, ended_badly
+from conf.cause import ABORTED, classify_exit, describe_exit, ended_badly
 from conf.layout import Attempt
-from conf.outcome import AgentReport, Failure, RankExit, write_record
-from train.node.causes import classify
+from conf.outcome import AgentReport, Cause, Failure, RankExit, write_record
+from train.node.causes import classify, origin_of
+from train.node.kernel import describe_shared_memory, is_shared_memory_full
+from train.node.log_tail import read_tail
 
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for ranks that another rank's failure has made useless."""
+
+FATAL = ("Fatal Python error:", ABORTED)
+"""How the last words of a crashing process begin, in Python's faulthandler and in C++."""
 
 
 class Watch:
@@ -131,6 +136,7 @@ def describe_failure(exception: BaseException, rank: int, node: int) -> Failure:
         message=f"{type(exception).__name__}: {exception}".strip(": "),
         traceback="".join(traceback.format_exception(exception)),
         pid=os.getpid(),
+        origin=origin_of(exception),
     )
 
 
@@ -150,18 +156,36 @@ def speak_for_the_silent(attempt: Attempt, node: int, exits: list[RankExit], out
         path = attempt.failure(rank_exit.rank)
         if not ended_badly(rank_exit) or rank_exit.ended_by_agent or path.exists():
             continue
-        how = describe_exit(rank_exit.exit_status, rank_exit.signal)
-        failure = Failure(
-            rank=rank_exit.rank,
-            node=node,
-            host=socket.gethostname(),
-            time=rank_exit.time,
-            cause=classify_exit(rank_exit.exit_status, rank_exit.signal, out_of_memory),
-            message=how + (" (the kernel ended it: host memory ran out)" if out_of_memory else ""),
-            pid=rank_exit.pid,
-        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_record(path, failure)
+        write_record(path, _silent_failure(attempt, node, rank_exit, out_of_memory))
+
+
+def _silent_failure(attempt: Attempt, node: int, rank_exit: RankExit, out_of_memory: bool) -> Failure:
+    """What can be known of a rank that said nothing: its end, the kernel's count, the end of its log."""
+    lines = read_tail(attempt.rank_log(node, rank_exit.rank))
+    cause = classify_exit(rank_exit.exit_status, rank_exit.signal, out_of_memory, lines)
+    message = describe_exit(rank_exit.exit_status, rank_exit.signal)
+    if rank_exit.signal == signal.SIGBUS:
+        cause = Cause.shm_full if is_shared_memory_full() else cause
+        message = f"{message}; {describe_shared_memory()}"
+    if cause is Cause.oom and rank_exit.signal == signal.SIGKILL:
+        message += " (the kernel ended it: host memory ran out)"
+    return Failure(
+        rank=rank_exit.rank,
+        node=node,
+        host=socket.gethostname(),
+        time=rank_exit.time,
+        cause=cause,
+        message=message,
+        traceback=fatal_lines(lines),
+        pid=rank_exit.pid,
+    )
+
+
+def fatal_lines(lines: Sequence[str]) -> str:
+    """Where a process was when it crashed: what faulthandler or C++ left at the end of its log; empty without that."""
+    begun = [index for index, line in enumerate(lines) if line.startswith(FATAL)]
+    return "\n".join(lines[begun[-1] :]) if begun else ""
 
 
 def write_report(attempt: Attempt, report: AgentReport) -> None:
@@ -169,31 +193,3 @@ def write_report(attempt: Attempt, report: AgentReport) -> None:
     path = attempt.agent_report(report.node)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_record(path, report)
-
-
-def count_memory_kills(cgroup: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Processes of this control group that the kernel ended for want of memory; 0 where it cannot be known."""
-    try:
-        lines = cgroup.read_text().splitlines()
-    except OSError:
-        return 0
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            counters = root / group.lstrip("/") / "memory.events"
-        elif "memory" in controllers.split(","):
-            counters = root / "memory" / group.lstrip("/") / "memory.oom_control"
-        else:
-            continue
-        found = _read_counter(counters, "oom_kill")
-        if found is not None:
-            return found
-    return 0
-
-
-def _read_counter(path: Path, name: str) -> int | None:
-    try:
-        fields = dict(line.split() for line in path.read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    return int(fields[name]) if name in fields else None
