@@ -14,7 +14,7 @@ GROUPS = {
     "start": ("run", "plan", "data", "submit"),
     "read": ("status", "logs"),
     "steer": ("stop", "cancel", "resume", "sweep", "export", "evaluate", "serve"),
-    "site": ("doctor", "devcluster"),
+    "site": ("doctor", "nodes", "devcluster"),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 

@@ -133,14 +133,24 @@ class Client:
         answer = self._ask(["sinfo", "--noheader", f"--format={parse.SEPARATOR.join(parse.PARTITION_FIELDS)}"])
         return parse.partitions(answer.stdout)
 
+    def node_names(self, partition: str | None = None) -> list[str]:
+        """The nodes of a partition (or of several, with commas), or of the cluster."""
+        chosen = [f"--partition={partition}"] if partition else []
+        return parse.node_names(self._ask(["sinfo", "--noheader", "--Node", "--format=%N", *chosen]).stdout)
+
     def version(self) -> str:
         """Slurm's version, such as `22.05.8`."""
         return run_once(["sbatch", "--version"], self._conf).stdout.split()[-1]
 
     def max_array_size(self) -> int | None:
         """One more than the largest index of a job array."""
-        value = parse.setting(self._ask(["scontrol", "show", "config"]).stdout, "MaxArraySize")
+        (value,) = self.settings("MaxArraySize")
         return int(value) if value and value.isdigit() else None
+
+    def settings(self, *names: str) -> list[str | None]:
+        """Values of the cluster's configuration, such as MaxArraySize; None for what is not set."""
+        output = self._ask(["scontrol", "show", "config"]).stdout
+        return [parse.setting(output, name) for name in names]
 
     def _queue(self, more: Sequence[str] = ()) -> list[Job]:
         fields = f"--format={parse.SEPARATOR.join(parse.QUEUE_FIELDS)}"

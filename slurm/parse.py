@@ -163,6 +163,11 @@ def partitions(output: str) -> list[Partition]:
     return list(found.values())
 
 
+def node_names(output: str) -> list[str]:
+    """The nodes in sinfo's output, one a line, each once."""
+    return list(dict.fromkeys(line.strip() for line in output.splitlines() if line.strip()))
+
+
 def accounts(output: str) -> list[Account]:
     """The jobs in sacct's output with `ACCOUNT_FIELDS`, steps left out."""
     lines = (line.split("|") for line in output.splitlines())

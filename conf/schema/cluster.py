@@ -119,3 +119,8 @@ class ClusterConfig:
         None,
         "SLURM_CONF for Slurm's commands; `devcluster` stands for the Slurm of `muster devcluster up`.",
     )
+    node_ledger: Optional[str] = key(
+        None,
+        "Folder of the ledger of bad nodes, seen by all nodes. Null: one of your own in ~/.local/state/muster/nodes. "
+        "A site shares one by naming a folder in which its people may write: mode 1777, or 3770 for a group.",
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from conf.schema.key import key
+from conf.schema.preflight import PreflightConfig
 
 
 @dataclass
@@ -55,4 +57,23 @@ class HealthConfig:
         1.5,
         "A rank is named as slow when its own work takes this many times the median of all ranks over the last steps; "
         "0: never. It is warned of, not ended.",
+    )
+    check_nodes: bool = key(
+        True,
+        "Look at every node before its ranks start, beside the data step and the imports. A node that fails is named, "
+        "left out, and the run goes back into the queue without it. Slurm jobs only.",
+    )
+    preflight: PreflightConfig = key(PreflightConfig, "What a node has to have.")
+    silence_s: float = key(
+        60.0,
+        "Seconds without a word from another node's agent after which that node, or the link to it, counts as lost. A "
+        "shorter break of the network is waited out.",
+    )
+    leave_out: Optional[int] = key(
+        None,
+        "Most nodes that are left out for the ledger and by the run itself, so that no mistake empties a partition. "
+        "Null: a tenth of the partition, one at least; 0: none, ever.",
+    )
+    node_days: float = key(
+        7.0, "Days for which the ledger keeps evidence against a node. Longer where repairs take longer."
     )

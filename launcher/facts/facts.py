@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from launcher.facts.data import DataFile
 from launcher.facts.model import ModelFacts
+from launcher.facts.nodes import NodeFacts
 from launcher.facts.runs import ExistingRun
 from launcher.facts.slurm import SlurmFacts
 from launcher.facts.survey import BrokenRow
 
-__all__ = ["BrokenRow", "CodeFacts", "DataFile", "ExistingRun", "Facts", "ModelFacts", "SlurmFacts"]
+__all__ = ["BrokenRow", "CodeFacts", "DataFile", "ExistingRun", "Facts", "ModelFacts", "NodeFacts", "SlurmFacts"]
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,6 @@ class Facts:
     existing_runs: tuple[ExistingRun, ...] = ()
     chat_template: str | None = None
     slurm: SlurmFacts | None = None
+    nodes: NodeFacts = field(default_factory=NodeFacts)
     code: CodeFacts = field(default_factory=CodeFacts)
     notes: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from launcher.facts.data import gather_data
 from launcher.facts.facts import CodeFacts, Facts
 from launcher.facts.hub import Hub
 from launcher.facts.model import gather_model
+from launcher.facts.nodes import NodeFacts, gather_nodes
 from launcher.facts.runs import gather_runs
 from launcher.facts.slurm import gather_slurm
 from launcher.plan.content import run_name
@@ -62,6 +63,10 @@ class Gatherer:
         )
         asks_for_gpus = config.cluster.kind is ClusterKind.local and config.cluster.gpus_per_node != 0
         asks_slurm = config.cluster.kind is ClusterKind.slurm
+        slurm = self._once("slurm", config.cluster, lambda: gather_slurm(config.cluster)) if asks_slurm else None
+        nodes = NodeFacts()
+        if slurm is not None:
+            nodes = self._once("nodes", config.cluster, lambda: gather_nodes(config.cluster, slurm, cwd))
         return Facts(
             user=_user(),
             host=socket.gethostname(),
@@ -83,7 +88,8 @@ class Gatherer:
             ),
             existing_runs=runs,
             chat_template=_template(config.data.chat_template, cwd),
-            slurm=self._once("slurm", config.cluster, lambda: gather_slurm(config.cluster)) if asks_slurm else None,
+            slurm=slurm,
+            nodes=nodes,
             code=self._once("code", run_root, lambda: _gather_code(cwd, run_root)),
             notes=tuple(notes),
         )

@@ -21,6 +21,7 @@ class SlurmFacts:
     partitions: tuple[Partition, ...] = ()
     max_array_size: int | None = None
     error: str = ""
+    cluster_name: str = ""
 
 
 def gather_slurm(cluster: ClusterConfig) -> SlurmFacts:
@@ -35,6 +36,8 @@ def gather_slurm(cluster: ClusterConfig) -> SlurmFacts:
             return SlurmFacts(error="no devcluster runs on this machine; start one: muster devcluster up")
     client = Client(conf, patience_s=PATIENCE_S)
     try:
-        return SlurmFacts(conf, client.version(), tuple(client.partitions()), client.max_array_size())
+        size, name = client.settings("MaxArraySize", "ClusterName")
+        largest = int(size) if size and size.isdigit() else None
+        return SlurmFacts(conf, client.version(), tuple(client.partitions()), largest, cluster_name=name or "")
     except SlurmError as error:
         return SlurmFacts(conf, error=str(error))

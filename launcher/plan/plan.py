@@ -16,6 +16,7 @@ from launcher.facts.facts import Facts
 from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
+from launcher.plan.nodes import node_notes, node_warnings
 from launcher.plan.parts import Parts
 from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
@@ -70,8 +71,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     said += [*notes, *selection_notes(frozen), steps_note, *remarks.schedule_notes(frozen, steps), export_note]
     said += remarks.model_notes(plan, facts)
     said += zero.difference_lines(frozen, topology, planned, width)
-    plan.notes.extend([*said, *facts.notes, *facts.code.notes])
-    plan.warnings.extend(remarks.warnings(plan, facts))
+    plan.notes.extend([*said, *node_notes(frozen, facts), *facts.notes, *facts.code.notes])
+    plan.warnings.extend([*remarks.warnings(plan, facts), *node_warnings(frozen, facts)])
     return plan
 
 

@@ -15,6 +15,7 @@ from conf.record import Plan, encode_plan
 from conf.schema import ClusterKind
 from launcher.facts.facts import Facts
 from launcher.plan.content import content_hash, plain
+from launcher.plan.nodes import exclude
 from launcher.render import job, side_jobs
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -45,8 +46,9 @@ def render(plan: Plan, facts: Facts) -> dict[str, bytes]:
     if facts.code.project is not None:
         files[folder.project_zip] = facts.code.project
     if plan.config.cluster.kind is ClusterKind.slurm:
-        files[folder.job_sbatch] = job.batch_script(plan).encode()
-        files[folder.job.export_sbatch] = side_jobs.export_script(plan).encode()
+        left_out = exclude(plan.config, facts)
+        files[folder.job_sbatch] = job.batch_script(plan, exclude=left_out).encode()
+        files[folder.job.export_sbatch] = side_jobs.export_script(plan, left_out).encode()
         if side_jobs.prepares_before(plan, facts):
             files[folder.job.prepare_sbatch] = side_jobs.prepare_script(plan).encode()
     else:

@@ -14,6 +14,7 @@ from conf.record import Device, Plan
 from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime
 from launcher.facts.facts import Facts
 from launcher.facts.machine import PASSED
+from launcher.plan.nodes import budget_left
 from launcher.plan.topology import cores_of_node, partition_of
 from slurm import options
 from slurm.step import checked_lines, launch_prefix, srun_arguments
@@ -130,12 +131,15 @@ def settings_lines(plan: Plan, facts: Facts) -> str:
         "scratch": cluster.scratch,
         "umask": "027" if plan.config.access is Access.group else "077",
         "extensions": "-".join(versions) or "default",
+        "leave_out": str(budget_left(plan.config, facts)),
     }
     return _lines(f"{name}={value}" for name, value in settings.items())
 
 
-def batch_script(plan: Plan, words: str = "") -> str:
+def batch_script(plan: Plan, words: str = "", exclude: str | None = None) -> str:
     """`job.sbatch`; with `words`, a job of the run that does something else than train.
+
+    `exclude` are the nodes to leave out, `cluster.exclude` where none are given.
 
     Raises:
         slurm.options.OptionError: some options cannot be written; all are named.
@@ -152,7 +156,7 @@ def batch_script(plan: Plan, words: str = "") -> str:
         "gpus-per-node": cluster.gpus_per_node if cluster.gpus_per_node > 0 and not cluster.gres else None,
         "constraint": cluster.constraint,
         "nodelist": cluster.nodelist,
-        "exclude": cluster.exclude,
+        "exclude": exclude or cluster.exclude,
         "reservation": cluster.reservation,
         "exclusive": cluster.exclusive or None,
     }

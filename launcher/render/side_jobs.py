@@ -37,6 +37,6 @@ def prepare_script(plan: Plan) -> str:
     return batch_script(replace(plan, config=replace(plan.config, cluster=cluster)), "prepare")
 
 
-def export_script(plan: Plan) -> str:
+def export_script(plan: Plan, exclude: str | None) -> str:
     """`job/export.sbatch`: the ranks' own nodes, so that a checkpoint is loaded as it was written."""
-    return batch_script(plan, 'export "$@"')
+    return batch_script(plan, 'export "$@"', exclude)
