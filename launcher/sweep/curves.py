@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from launcher.sweep.axis import axis
@@ -22,7 +23,8 @@ def curves_picture(curves: Mapping[str, Curve], ranked: Sequence[Ranked], metric
         curves: step and value by run id.
     """
     finite = {run: [(step, value) for step, value in curve if math.isfinite(value)] for run, curve in curves.items()}
-    across = axis("step", [float(step) for curve in finite.values() for step, _ in curve])
+    # Steps pass evenly, however many times the last one is the first.
+    across = replace(axis("step", [float(step) for curve in finite.values() for step, _ in curve]), logarithmic=False)
     up = axis(metric, [value for curve in finite.values() for _, value in curve])
     floor = TOP + HEIGHT
     body = [text(LEFT, 20, f"{metric} over steps", "start")]
