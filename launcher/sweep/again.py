@@ -13,13 +13,13 @@ from conf.schema import ClusterKind, RunConfig
 from launcher.compose.hydra_main import sort_words
 from launcher.compose.points import points
 from launcher.facts.gather import Gatherer
-from launcher.problems import ConfigurationError, MusterError, NotFoundError, Problem, SchedulerError
+from launcher.problems import ConfigurationError, NotFoundError, Problem, SchedulerError
 from launcher.runs.standing import live_submissions
 from launcher.send import ask
 from launcher.send.proposal import propose_config, require_kind
 from launcher.sweep.doubt import settle
 from launcher.sweep.folder import SweepFolder, locked, write_sweep
-from launcher.sweep.grid import Grid, Ready, propose_grid, tracked_grid, with_own_names
+from launcher.sweep.grid import Grid, Prepare, Ready, propose_grid, tracked_grid, with_own_names
 from launcher.sweep.jobs import Jobs
 from launcher.sweep.phase import Phase, asked_jobs, phase_of
 from launcher.sweep.record import Sweep, identity
@@ -32,9 +32,7 @@ def retry_points(folder: SweepFolder, sweep: Sweep) -> Submitted:
 
     Raises:
         SchedulerError: Slurm refused or could not be reached.
-        MusterError: the sweep was run on this machine.
     """
-    _require_slurm(sweep)
     with locked(folder):
         settle(folder)
         live = asked_jobs(point.folder for point in sweep.points)
@@ -65,11 +63,6 @@ def extend_points(folder: SweepFolder, sweep: Sweep, words: Sequence[str]) -> Su
         ConfigurationError: with every problem of every new point.
         SchedulerError: Slurm refused or could not be reached.
     """
-    if not words:
-        raise ConfigurationError([Problem("extend", "", "needs values: muster sweep extend SWEEP -m key=value,value")])
-    _require_slurm(sweep)
-    os.chdir(_require_cwd(sweep))
-    grid = extended_grid(sweep, words)
     look = Gatherer()
 
     def prepare(config: RunConfig, own: list[str]) -> Ready:
@@ -77,7 +70,7 @@ def extend_points(folder: SweepFolder, sweep: Sweep, words: Sequence[str]) -> Su
         require_kind(proposal.plan, ClusterKind.slurm, "run")
         return Ready(proposal, own)
 
-    ready = propose_grid(grid, prepare) if grid.points else []
+    _, ready = further_points(sweep, words, prepare)
     with locked(folder):
         wider = replace(sweep, points=[*sweep.points, *(one.swept for one in ready)])
         write_sweep(folder, wider)
@@ -85,6 +78,20 @@ def extend_points(folder: SweepFolder, sweep: Sweep, words: Sequence[str]) -> Su
     there = asked_jobs(point.folder for point in sweep.points)
     submitted.phases |= {point.run_id: phase_of(point.folder, there) for point in sweep.points}
     return submitted
+
+
+def further_points(sweep: Sweep, words: Sequence[str], prepare: Prepare) -> tuple[Grid, list[Ready]]:
+    """The points that the words add, prepared from the folder where the sweep was begun, which is entered.
+
+    Raises:
+        ConfigurationError: with every problem of every new point.
+        NotFoundError: that folder is gone.
+    """
+    if not words:
+        raise ConfigurationError([Problem("extend", "", "needs values: muster sweep extend SWEEP -m key=value,value")])
+    os.chdir(_require_cwd(sweep))
+    grid = extended_grid(sweep, words)
+    return grid, propose_grid(grid, prepare) if grid.points else []
 
 
 def cancel_points(sweep: Sweep) -> list[str]:
@@ -129,11 +136,6 @@ def extended_grid(sweep: Sweep, words: Sequence[str]) -> Grid:
 
 def _key(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
-
-
-def _require_slurm(sweep: Sweep) -> None:
-    if sweep.verb != "submit":
-        raise MusterError(f"{sweep.id} was run on this machine; the same `muster run -m …` again goes on with it")
 
 
 def _require_cwd(sweep: Sweep) -> Path:

@@ -46,9 +46,7 @@ def run_points(grid: Grid, ready: Sequence[Ready], act: Act) -> int:
         write_sweep(folder, _joined(before, [point for point in sweep.points if point.run_id not in known]))
     print(f"{sweep.id} · {len(ready)} points · {folder.path}", flush=True)
     code = _one_by_one(ready, act) if config.sweep.jobs == 1 else _several(folder, ready, config.sweep.jobs)
-    print(f"\n--- {len(ready)} points", flush=True)
-    print_table(("point", "state", "folder"), [(one.point, _state(one), str(one.swept.run_dir)) for one in ready])
-    print(f"\ntable   muster sweep status {sweep.id}")
+    _print_end(sweep, [one.swept for one in ready])
     return code
 
 
@@ -61,29 +59,51 @@ def _one_by_one(ready: Sequence[Ready], act: Act) -> int:
     for number, one in enumerate(ready, start=1):
         print(f"\n--- {number} of {len(ready)}: {one.point}", flush=True)
         codes.append(act(one))
-        if _state(one) in (State.stopped.value, State.cancelled.value):
+        if _state(one.swept) in (State.stopped.value, State.cancelled.value):
             break
     return max(codes)
 
 
-def _state(one: Ready) -> str:
+def _state(point: SweptPoint) -> str:
     """How the point's run stands, in a word."""
-    folder = one.swept.folder
-    return stand(folder, {}).state.value if folder.run_json.is_file() else "not started"
+    return stand(point.folder, {}).state.value if point.folder.run_json.is_file() else "not started"
+
+
+def _print_end(sweep: Sweep, points: Sequence[SweptPoint]) -> None:
+    print(f"\n--- {len(points)} points", flush=True)
+    print_table(("point", "state", "folder"), [(point.label, _state(point), str(point.run_dir)) for point in points])
+    print(f"\ntable   muster sweep status {sweep.id}")
 
 
 def _several(folder: SweepFolder, ready: Sequence[Ready], jobs: int) -> int:
-    waiting = [one for one in ready if _state(one) != State.done.value]
+    waiting = [one for one in ready if _state(one.swept) != State.done.value]
     links: rundir.Links = {}
     for one in waiting:
-        rundir.create(one.proposal.plan, one.proposal.artifacts, links).stop.unlink(missing_ok=True)
-    with locked(folder), _table([one.swept for one in ready]) as draw:
-        together = Together([one.swept.folder for one in waiting], jobs)
+        rundir.create(one.proposal.plan, one.proposal.artifacts, links)
+    return _together(folder, [one.swept for one in ready], [one.swept.folder for one in waiting], jobs)
+
+
+def retry_points(folder: SweepFolder, sweep: Sweep) -> int:
+    """Run again what was started here and is not done, from its folder as it is; the exit code."""
+    there = [point for point in sweep.points if point.folder.run_json.is_file()]
+    again = [point for point in there if _state(point) != State.done.value]
+    print(f"{sweep.id} · {len(again)} of {len(sweep.points)} points again · {folder.path}", flush=True)
+    code = _together(folder, again, [point.folder for point in again], sweep.sweep.jobs) if again else 0
+    _print_end(sweep, again)
+    return code
+
+
+def _together(folder: SweepFolder, shown: list[SweptPoint], waiting: list[RunFolder], jobs: int) -> int:
+    """Run what waits, `jobs` at a time, under a table of what is shown; 0 once all of it is done."""
+    for one in waiting:
+        one.stop.unlink(missing_ok=True)
+    with locked(folder), _table(shown) as draw:
+        together = Together(list(waiting), jobs)
         with together.interrupts.installed():
             while together.step():
                 draw()
                 time.sleep(POLL_S)
-    outcomes = [read_outcome(one.swept.folder.outcome) for one in waiting]
+    outcomes = [read_outcome(one.outcome) for one in waiting]
     return 0 if all(outcome is not None and outcome.state is State.done for outcome in outcomes) else 1
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from conf.schema import RunConfig
     from launcher.facts.gather import Gatherer
     from launcher.sweep.grid import Grid, Ready
+    from launcher.sweep.record import Sweep
 
 HELP = "train here, in the foreground; without arguments: the demo"
 EXAMPLES = """
@@ -34,6 +35,19 @@ def run(argv: list[str]) -> int:
 
     look = Gatherer()
     return each_run(words, lambda config, words: _prepare(config, words, look), _run, _run_sweep, run_search)
+
+
+def extend_sweep(sweep: Sweep, words: list[str]) -> int:
+    """Run the points that the words add to a sweep of this machine; the exit code."""
+    from launcher.facts.gather import Gatherer
+    from launcher.sweep.again import further_points
+
+    look = Gatherer()
+    grid, ready = further_points(sweep, words, lambda config, own: _prepare(config, own, look))
+    if not ready:
+        print(f"{sweep.id} has these points already")
+        return 0
+    return _run_sweep(grid, ready)
 
 
 def _prepare(config: RunConfig, words: list[str], look: Gatherer) -> Ready:

@@ -9,6 +9,8 @@ from launcher.verbs.sweep_status import add_sweep, found_sweep, list_all, status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from launcher.sweep.record import Sweep
+
 HELP = "the sweeps of -m: status, best, retry, extend, cancel, export, report"
 EXAMPLES = """
 muster sweep                                           # all sweeps
@@ -44,6 +46,11 @@ def retry(argv: list[str]) -> int:
     parser = Parser("sweep retry", "send again what failed, was stopped, cancelled or lost", "muster sweep retry demo")
     add_sweep(parser)
     folder, sweep = found_sweep(parser.parse_args(argv))
+    if sweep.verb == "run":
+        from launcher.sweep import here
+
+        _require_grid(sweep)
+        return here.retry_points(folder, sweep)
     submitted = retry_points(folder, sweep)
     print("\n".join(submitted_lines(sweep, submitted)))
     return 0
@@ -64,15 +71,23 @@ def extend(argv: list[str]) -> int:
     from launcher.sweep.pages import submitted_lines
 
     folder, sweep = found_sweep(flags)
+    _require_grid(sweep)
+    if sweep.verb == "run":
+        from launcher.verbs.run import extend_sweep
+
+        return extend_sweep(sweep, sort_words(words).overrides)
+    submitted = extend_points(folder, sweep, sort_words(words).overrides)
+    print("\n".join(submitted_lines(read(folder), submitted)))
+    return 0
+
+
+def _require_grid(sweep: Sweep) -> None:
     if sweep.sweep.sampler is not None:
         from launcher.problems import MusterError
 
         raise MusterError(
             f"{sweep.id} is Optuna's; the command that made it with a larger sweep.trials goes on with it"
         )
-    submitted = extend_points(folder, sweep, sort_words(words).overrides)
-    print("\n".join(submitted_lines(read(folder), submitted)))
-    return 0
 
 
 def cancel(argv: list[str]) -> int:

@@ -41,3 +41,14 @@ def test_two_points_at_a_time(tmp_path: Path) -> None:
     assert said.rstrip().endswith(f"muster sweep status {found['sweep']}")
     muster(tmp_path, "run", "-m", *words, "train.seed=1,2")
     assert len(list(tmp_path.glob("runs/demo-*/attempts/*"))) == 2
+
+    # A point that broke off is run again from its folder, a further one joins; what is done stays.
+    broken = next(tmp_path.glob("runs/demo-*seed-2*"))
+    outcome = json.loads((broken / "outcome.json").read_text())
+    (broken / "outcome.json").write_text(json.dumps({**outcome, "state": "failed"}))
+    muster(tmp_path, "sweep", "retry", "demo")
+    assert len(list(broken.glob("attempts/*"))) == 2
+    muster(tmp_path, "sweep", "extend", "demo", "-m", "train.seed=3")
+    found = json.loads(muster(tmp_path, "sweep", "status", "demo", "--json"))
+    assert [point["state"] for point in found["points"]] == ["done"] * 3
+    assert len(list(tmp_path.glob("runs/demo-*/attempts/*"))) == 4
