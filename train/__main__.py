@@ -6,6 +6,7 @@ prepare  the data step alone: by the agent of node 0, or by a CPU job before
 data     the documents alone, in a folder that is no run: what `muster data` shows
 decide   what comes after an attempt
 rank, export-rank   one rank, started by an agent that does not fork
+write-checkpoints   writes a rank's checkpoints beside its training; started by the rank
 """
 
 from __future__ import annotations
@@ -131,6 +132,12 @@ def _data(folder: RunFolder, _step: int | None) -> int:
     return run_documents_step(folder)
 
 
+def _write_checkpoints(_folder: RunFolder, _step: int | None) -> int:
+    from train.checkpoint.writer import main as serve
+
+    return serve()
+
+
 def _decide(folder: RunFolder, _step: int | None) -> int:
     from train.node.aftermath import conclude
     from train.node.env import read_node_env
@@ -147,6 +154,7 @@ VERBS: dict[str, Callable[[RunFolder, int | None], int]] = {
     "decide": _decide,
     "rank": _rank,
     "export-rank": _export_rank,
+    "write-checkpoints": _write_checkpoints,
 }
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from train.checkpoint.storage import Storage, WrittenFile
+from train.checkpoint.engine_files import EngineFiles, Take
 from train.model.parameters import l2_norm
 
 
@@ -92,11 +92,11 @@ class Engine:
         self.zero_stage = int(wrapped.zero_optimization_stage())
         self._norm: Tensor | float | None = None
         self._own_norm = self.zero_stage == 0 and not (wrapped.bfloat16_enabled() or wrapped.fp16_enabled())
-        self._storage = Storage()
+        self._files = EngineFiles()
         if optimizer is not None:
-            wrapped.checkpoint_engine.save = self._storage.save
-            wrapped.checkpoint_engine.load = self._storage.load
-            wrapped.checkpoint_engine.makedirs = self._storage.makedirs
+            wrapped.checkpoint_engine.save = self._files.save
+            wrapped.checkpoint_engine.load = self._files.load
+            wrapped.checkpoint_engine.makedirs = self._files.makedirs
         self._has_frozen = any(not parameter.requires_grad for parameter in self.module.parameters())
         if self._has_frozen:
             wrapped.module_state_dict = self._trained_state
@@ -158,17 +158,17 @@ class Engine:
         with deepspeed.zero.GatheredParameters(list(parameters)):
             yield
 
-    def save_states(self, folder: Path, client_state: dict[str, Any]) -> list[WrittenFile]:
-        """Write trained weights and optimizer states of all ranks into `folder` (it exists); a collective.
+    def save_states(self, folder: Path, client_state: dict[str, Any], take: Take) -> None:
+        """Give trained weights and optimizer states, for files in `folder`, to every rank's `take`; a collective.
 
         Frozen weights are not in it: whoever reads it has loaded them already.
 
-        `client_state` comes back from `load_states`. Returns what this rank wrote.
+        `client_state` comes back from `load_states`.
 
         Raises:
-            OSError: as the file system said to this rank, after all ranks went through the collectives.
+            Exception: what `take` raised on this rank, after all ranks went through the collectives.
         """
-        self._storage.begin()
+        self._files.begin(take)
         self._deepspeed.save_checkpoint(
             str(folder.parent),
             tag=folder.name,
@@ -176,8 +176,23 @@ class Engine:
             save_latest=False,
             exclude_frozen_parameters=self._has_frozen,
         )
-        self._storage.raise_error()
-        return self._storage.files(folder)
+        self._files.end()
+
+    def saved_bytes(self) -> int:
+        """About how many bytes `save_states` hands over on this rank; after the first step."""
+        if self.optimizer is None:
+            return 0
+        states = sum(
+            value.nbytes
+            for state in self.optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        )
+        if self.zero_stage > 0:
+            states += states // 2  # the fp32 weights beside Adam's two moments
+        if self.rank > 0 or self.zero_stage == 3:
+            return states if self.zero_stage else 0
+        return states + sum(one.nbytes for one in self.module.parameters() if one.requires_grad)
 
     def load_states(self, folder: Path, readable: frozenset[Path]) -> dict[str, Any]:
         """Read what `save_states` wrote at the same world size; returns its client state; a collective.
@@ -188,7 +203,7 @@ class Engine:
         Raises:
             FileNotFoundError: DeepSpeed found no checkpoint in `folder`.
         """
-        self._storage.readable = readable
+        self._files.readable = readable
         path, client_state = self._deepspeed.load_checkpoint(
             str(folder.parent),
             tag=folder.name,

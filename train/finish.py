@@ -7,7 +7,7 @@ import socket
 import time
 
 from conf.outcome import Cause, Failure, Outcome, State, write_outcome
-from train.checkpoint.saving import best_step, save
+from train.checkpoint.saving import best_step, save_now, wait
 from train.evaluation import turns
 from train.evaluation.hand_back import load_best
 from train.export.export import ExportResult
@@ -23,8 +23,10 @@ from train.training import Ending, Training, stopped
 def finish(training: Training, ending: Ending) -> Ending:
     """Save, and after the last step evaluate and export; rank 0 writes outcome.json. A collective."""
     exported = None
-    if ending.state not in (State.failed, State.cancelled):
-        save(training)
+    if ending.state is State.failed:
+        wait(training)
+    elif ending.state is not State.cancelled:
+        save_now(training)
     if ending.state is State.done:
         ending = evaluated(training, ending)
     if ending.state is State.done and training.plan.export_at_end:

@@ -15,7 +15,7 @@ import torch
 
 from conf.outcome import State
 from conf.schema import Precision
-from train.checkpoint.saving import is_save_due, save
+from train.checkpoint.saving import is_save_due, look, save, wait
 from train.data.batches import Step
 from train.evaluation.turns import is_best_now, is_evaluation_due, reason_to_stop, validate
 from train.metrics.window import memory
@@ -54,6 +54,7 @@ def train(training: Training) -> Ending:
             progress.step = step.number
             progress.tokens_seen += step.tokens
             progress.place = step.place
+            look(training)
             saving = is_save_due(training, step.number)
             if is_due(step.number, training.plan.config.train.logging_steps, training.total_steps):
                 finite = log(training, step)
@@ -62,6 +63,8 @@ def train(training: Training) -> Ending:
             if not finite:
                 return not_a_number(step.number)
             if is_evaluation_due(training, step.number):
+                if training.plan.config.train.load_best_model_at_end:
+                    wait(training)  # a model that could not be kept is no rival
                 validate(training)
             if saving or is_best_now(training):
                 save(training)

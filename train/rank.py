@@ -21,6 +21,7 @@ from conf.schema import Packing
 from train import distributed
 from train.assembly import assemble
 from train.checkpoint import checkpoint
+from train.checkpoint.background import Background
 from train.data.batches import Loader, TrainingBatches
 from train.data.block import BadRow
 from train.data.documents import Documents
@@ -139,6 +140,8 @@ def prepared(
         stop=stop,
         window=Window(world, operations, peak_operations(world.device)),
         task=task,
+        background=background,
+        saves_beside=config.checkpoint.async_save,
     )
     say(training, f"{batch_equation(training)}; {assembly.optimizer}; {model_in_words(training)}")
     share = share_of(engine.module.parameters())

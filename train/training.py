@@ -9,6 +9,7 @@ from typing import Any
 from conf.layout import RunFolder
 from conf.outcome import State, StopReason
 from conf.record import Layout, Plan
+from train.checkpoint.background import Background
 from train.data.batches import Loader, TrainingBatches
 from train.distributed import World
 from train.engine import Engine
@@ -62,7 +63,10 @@ class Progress:
 
 @dataclass
 class Training:
-    """Everything one rank trains with. `best_step` is set once the engine holds the best model to hand it back."""
+    """Everything one rank trains with. `best_step` is set once the engine holds the best model to hand it back.
+
+    `saves_beside`: saves run in `background` while training goes on, until it turns out that there is no memory for it.
+    """
 
     plan: Plan
     layout: Layout
@@ -79,6 +83,8 @@ class Training:
     stop: StopVote
     window: Window
     task: Task
+    background: Background
+    saves_beside: bool
     progress: Progress = field(default_factory=Progress)
     best_step: int | None = None
 

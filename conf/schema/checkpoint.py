@@ -27,6 +27,14 @@ class CheckpointConfig:
         "Checkpoints kept; the newest that verifies is never deleted, nor that of the best model "
         "(`train.load_best_model_at_end`), which may come on top.",
     )
+    async_save: bool = key(
+        True,
+        "Write checkpoints beside the training, which stands still only while its states are copied in the host's memory; "
+        "another process a rank writes and verifies the copy. It takes as many bytes of a node's memory as its ranks' "
+        "files have (AdamW: 12 to 16 a trained parameter, over the ranks), until the run ends. Without that memory it is "
+        "switched off, with a warning; `false` where the memory is needed otherwise. The save at a stop or at the end "
+        "is written directly.",
+    )
     export: ExportWhen = key(
         ExportWhen.auto,
         "Hugging Face model: at the `end` of the run, as a `job` after it, `never`; `auto`: at the end up to 4 "

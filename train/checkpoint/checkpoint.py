@@ -6,9 +6,7 @@ renames and removes folders.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,14 +17,16 @@ import torch
 
 from conf.layout import RunFolder
 from conf.outcome import Cause
-from train.checkpoint import random_state
-from train.checkpoint.manifest import Manifest, entries, write_manifest
-from train.checkpoint.stock import checked_manifest, list_checkpoints, quarantine, verified
-from train.checkpoint.storage import WrittenFile, flush_folder
+from train.checkpoint import random_state, stock
+from train.checkpoint.engine_files import Take, WrittenNow
+from train.checkpoint.flight import Saved
+from train.checkpoint.jobs import STATES, Discard, Publish, Retention
+from train.checkpoint.manifest import Manifest, entries
+from train.checkpoint.stock import list_checkpoints, quarantine, remove_leftovers, verified
+from train.checkpoint.storage import WrittenFile
 from train.distributed import World, attempted
 from train.engine import Engine
 
-STATES = "states"
 UNIVERSAL_CHECKPOINT_INFO = {"universal_checkpoint_version": 0.4}
 """DeepSpeed's converter refuses stages 0 to 2 without it (`deepspeed/checkpoint/constants.py`)."""
 
@@ -46,21 +46,19 @@ class CheckpointInfo:
     manifest: Manifest
 
 
-@dataclass(frozen=True)
-class Saved:
-    """How a save went: seconds, bytes over all ranks, and why there is no checkpoint, where there is none."""
+def save(
+    engine: Engine,
+    world: World,
+    folder: RunFolder,
+    step: int,
+    state: dict[str, Any],
+    retention: Retention | None = None,
+) -> Saved:
+    """Write `checkpoints/step-…` and return once it is there; a collective. `train.checkpoint.background` does not wait.
 
-    step: int
-    seconds: float
-    bytes: int
-    error: str | None = None
-
-
-def save(engine: Engine, world: World, folder: RunFolder, step: int, state: dict[str, Any]) -> Saved:
-    """Write `checkpoints/step-…`; a collective. `state` comes back from `load` and is JSON-like and small.
-
-    A full disk, or another error of the file system, removes what was written and comes back as `Saved.error`; older
-    checkpoints stay. A step that is already saved is left as it is.
+    `state` comes back from `load` and is JSON-like and small. A full disk, or another error of the file system, removes
+    what was written and comes back as `Saved.error`; older checkpoints stay. A step that is already saved is left as it
+    is.
 
     Raises:
         RuntimeError: a rank failed for another reason than its file system.
@@ -69,40 +67,88 @@ def save(engine: Engine, world: World, folder: RunFolder, step: int, state: dict
     target = folder.checkpoint(step)
     if world.said_by_first(target.exists()):
         return Saved(step, 0.0, 0)
-    partial = target.with_name(f".{target.name}.partial")
-    error = world.said_by_first(attempted(lambda: _make_folders(partial)) if world.first else None)
+    size = 0
+    partial, error = new_partial(world, target)
     if error is None:
-        client_state = {"muster": state, "universal_checkpoint_info": UNIVERSAL_CHECKPOINT_INFO}
-        written: list[WrittenFile] = []
-
-        def write_own_part() -> None:
-            written.extend(_write_states(engine, partial, client_state))
-
-        own_error = attempted(write_own_part)
-        error = world.first_error(own_error)
-        all_written = world.gather(written)
+        files = WrittenNow(partial)
+        error = hand_over(engine, world, partial, state, files.take)
+        written = world.gather(files.files)
         if error is None:
-            manifest = _manifest(engine, step, state, all_written)
-            finish = attempted(lambda: _put_in_place(partial, target, manifest)) if world.first else None
-            error = world.said_by_first(finish)
-    if error is None:
-        return Saved(step, time.monotonic() - started, manifest.size)
+            publish = Publish(partial, folder, manifest_of(engine, step, state, written), retention)
+            error = world.said_by_first(attempted(publish.run) if world.first else None)
+            size = publish.manifest.size
+    if error is not None:
+        return given_up(world, partial, step, error, started)
+    seconds = time.monotonic() - started
+    return Saved(step, seconds, size, stall=seconds)
+
+
+def new_partial(world: World, target: Path) -> tuple[Path, Exception | None]:
+    """The empty folder in which a checkpoint is written, made by rank 0, or why it cannot be made; a collective."""
+    partial = target.with_name(f".{target.name}.partial")
+
+    def make() -> None:
+        Discard(partial).run()
+        partial.parent.mkdir(exist_ok=True, mode=0o700)
+        (partial / STATES).mkdir(parents=True)
+
+    return partial, world.said_by_first(attempted(make) if world.first else None)
+
+
+def hand_over(engine: Engine, world: World, partial: Path, state: dict[str, Any], take: Take) -> Exception | None:
+    """Give this rank's share of a checkpoint to `take`; the error of a rank that has one; a collective."""
+
+    def hand() -> None:
+        client_state = {"muster": state, "universal_checkpoint_info": UNIVERSAL_CHECKPOINT_INFO}
+        engine.save_states(partial / STATES, client_state, take)
+        take(random_state.capture(), random_state.path_of(partial / STATES, engine.rank))
+
+    return world.first_error(attempted(hand))
+
+
+def given_up(world: World, partial: Path, step: int, error: Exception, started: float) -> Saved:
+    """Remove what was written of a checkpoint, and say why there is none.
+
+    Raises:
+        RuntimeError: the error is no file system's.
+    """
     if world.first:
-        shutil.rmtree(partial, ignore_errors=True)
+        Discard(partial).run()
     if not isinstance(error, OSError):
         raise error
-    return Saved(step, time.monotonic() - started, 0, f"{error.strerror or error} ({target.name})")
+    seconds = time.monotonic() - started
+    return Saved(step, seconds, 0, error.strerror or str(error), seconds)
+
+
+def manifest_of(engine: Engine, step: int, state: dict[str, Any], written: list[list[WrittenFile]]) -> Manifest:
+    """The manifest of what the ranks have written, in order of ranks."""
+    run_id = str(state.get("run_id", ""))
+    return Manifest(
+        step=step,
+        world_size=engine.world_size,
+        zero_stage=engine.zero_stage,
+        run_id=run_id,
+        config_hash=run_id.rpartition("-")[2],
+        attempt=int(state.get("attempt", 0)),
+        time=time.time(),
+        torch_version=str(torch.__version__),
+        deepspeed_version=importlib.metadata.version("deepspeed"),
+        universal_checkpoint_info=UNIVERSAL_CHECKPOINT_INFO,
+        files=entries(written),
+    )
 
 
 def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None]) -> CheckpointInfo | None:
     """The newest checkpoint that verifies, or None where the run never saved one; a collective.
 
     Each rank reads and hashes its own part. What does not verify is quarantined, and `report` is told why on rank 0.
-    Left-overs of interrupted saves are removed.
+    Left-overs of interrupted saves are removed, so nothing may be in flight.
 
     Raises:
         CheckpointError: there were checkpoints and none verifies, or the newest is of another world size.
     """
+    if world.first:
+        remove_leftovers(folder)
     steps, quarantined = world.said_by_first(list_checkpoints(folder) if world.first else ([], 0))
     for step in steps:
         path = folder.checkpoint(step)
@@ -147,63 +193,8 @@ def load(engine: Engine, info: CheckpointInfo) -> dict[str, Any]:
 
 
 def prune(folder: RunFolder, world: World, keep: int, best: int | None = None) -> list[int]:
-    """Remove all but the newest `keep` checkpoints; rank 0 acts, on others nothing happens.
-
-    The newest whose files are all there with their length is never removed, nor that of the step `best`. Returns the
-    steps removed.
-    """
-    if not world.first:
-        return []
-    steps, _ = list_checkpoints(folder)
-    whole = next((step for step in steps if checked_manifest(folder.checkpoint(step))[0] is not None), None)
-    removed = [step for step in steps[max(keep, 1) :] if step not in (whole, best)]
-    for step in removed:
-        with contextlib.suppress(OSError):
-            # A folder that is half removed must not look like a checkpoint.
-            hidden = folder.checkpoint(step).with_name(f".step-{step:08d}.partial")
-            folder.checkpoint(step).rename(hidden)
-            shutil.rmtree(hidden, ignore_errors=True)
-    return removed
-
-
-def _make_folders(partial: Path) -> None:
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.parent.mkdir(exist_ok=True, mode=0o700)
-    (partial / STATES).mkdir(parents=True)
-
-
-def _write_states(engine: Engine, partial: Path, client_state: dict[str, Any]) -> list[WrittenFile]:
-    """Write this rank's files; names relative to the checkpoint."""
-    files = engine.save_states(partial / STATES, client_state)
-    files.append(random_state.write(partial / STATES, engine.rank))
-    return [WrittenFile(f"{STATES}/{file.name}", file.size, file.sha256) for file in files]
-
-
-def _manifest(engine: Engine, step: int, state: dict[str, Any], written: list[list[WrittenFile]]) -> Manifest:
-    run_id = str(state.get("run_id", ""))
-    return Manifest(
-        step=step,
-        world_size=engine.world_size,
-        zero_stage=engine.zero_stage,
-        run_id=run_id,
-        config_hash=run_id.rpartition("-")[2],
-        attempt=int(state.get("attempt", 0)),
-        time=time.time(),
-        torch_version=str(torch.__version__),
-        deepspeed_version=importlib.metadata.version("deepspeed"),
-        universal_checkpoint_info=UNIVERSAL_CHECKPOINT_INFO,
-        files=entries(written),
-    )
-
-
-def _put_in_place(partial: Path, target: Path, manifest: Manifest) -> None:
-    """Make the folder durable, write its manifest, rename it."""
-    flush_folder(partial / STATES)
-    write_manifest(partial, manifest)
-    flush_folder(partial)
-    partial.rename(target)
-    flush_folder(target.parent)
+    """`stock.prune` by rank 0; on others nothing happens."""
+    return stock.prune(folder, keep, best) if world.first else []
 
 
 def _require_same_world_size(manifest: Manifest, world_size: int) -> None:

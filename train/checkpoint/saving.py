@@ -1,20 +1,95 @@
-"""When and how the loop saves."""
+"""When and how the loop saves, and what follows once a checkpoint is there: not before."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from train.checkpoint import checkpoint
+from train.checkpoint.arena import NoRoomError
+from train.checkpoint.flight import Saved
+from train.checkpoint.jobs import Retention
 from train.training import Training
 
 
 def save(training: Training) -> None:
-    """Write a checkpoint of the present step unless there is one; its time does not count as the steps'."""
+    """Save the present step beside the training where that can be, unless it is saved; waits for the save before."""
+    wait(training)
+    if training.progress.step == training.progress.saved_step:
+        return
+    if not training.saves_beside:
+        return save_now(training)
+    started = time.monotonic()
+    training.journal.phase("save")
+    try:
+        failed = training.background.begin(
+            training.engine, training.progress.step, _state(training), _retention(training)
+        )
+    except NoRoomError as error:
+        training.journal.warning(f"checkpoints are written while the training waits: {error.strerror}")
+        training.saves_beside = False
+        training.background.close()
+        return save_now(training)
+    training.window.leave_out(time.monotonic() - started)
+    if failed is not None:
+        _conclude(training, failed)
+    training.journal.phase("train", training.progress.step, training.total_steps, "steps")
+
+
+def save_now(training: Training) -> None:
+    """Save the present step, unless it is saved, and return once it is on the disk; its time does not count as steps'."""
+    wait(training)
     progress = training.progress
     if progress.step == progress.saved_step:
         return
     training.journal.phase("save")
-    state: dict[str, Any] = {
+    saved = checkpoint.save(
+        training.engine, training.world, training.folder, progress.step, _state(training), _retention(training)
+    )
+    training.window.leave_out(saved.stall)
+    _conclude(training, saved)
+    training.journal.phase("train", progress.step, training.total_steps, "steps")
+
+
+def look(training: Training) -> None:
+    """See whether the save in flight has come to its end; a collective that does not wait for it.
+
+    After the first step it also makes ready for saves to come, so that none of them has to wait for memory.
+    """
+    if training.saves_beside and _will_save(training):
+        training.background.prepare(training.engine)
+    saved = training.background.look()
+    if saved is not None:
+        _conclude(training, saved)
+
+
+def wait(training: Training) -> None:
+    """Wait for the save in flight, if one is; a collective."""
+    if training.background.in_flight is None:
+        return
+    started = time.monotonic()
+    training.journal.phase("save")
+    saved = training.background.wait()
+    training.window.leave_out(time.monotonic() - started)
+    if saved is not None:
+        _conclude(training, saved)
+
+
+def _conclude(training: Training, saved: Saved) -> None:
+    """What follows from a checkpoint that is there, or from one that will not be."""
+    if saved.error is None:
+        training.progress.saved_step = saved.step
+        seconds, stall = round(saved.seconds, 3), round(saved.stall, 3)
+        training.journal.event("checkpoint", step=saved.step, seconds=seconds, bytes=saved.bytes, stall_s=stall)
+        return
+    training.journal.warning(f"no checkpoint of step {saved.step}: {saved.error}")
+    course = training.progress.course
+    course.contest = course.contest.without(saved.step)
+
+
+def _state(training: Training) -> dict[str, Any]:
+    progress = training.progress
+    return {
         "run_id": training.plan.run_id,
         "attempt": training.attempt,
         "step": progress.step,
@@ -22,18 +97,10 @@ def save(training: Training) -> None:
         "course": progress.course.as_state(),
         "place": progress.place,
     }
-    saved = checkpoint.save(training.engine, training.world, training.folder, progress.step, state)
-    if saved.error is None:
-        progress.saved_step = progress.step
-        training.journal.event("checkpoint", step=progress.step, seconds=round(saved.seconds, 3), bytes=saved.bytes)
-        checkpoint.prune(
-            training.folder, training.world, training.plan.config.checkpoint.save_total_limit, best_step(training)
-        )
-    else:
-        training.journal.event("warning", text=f"no checkpoint of step {progress.step}: {saved.error}")
-        progress.course.contest = progress.course.contest.without(progress.step)
-    training.window.leave_out(saved.seconds)
-    training.journal.phase("train", progress.step, training.total_steps, "steps")
+
+
+def _retention(training: Training) -> Retention:
+    return Retention(training.plan.config.checkpoint.save_total_limit, best_step(training))
 
 
 def best_step(training: Training) -> int | None:
@@ -46,3 +113,10 @@ def is_save_due(training: Training, step: int) -> bool:
     """Whether a checkpoint is written after this step; the last one is the end's own."""
     every = training.plan.config.checkpoint.save_steps
     return every > 0 and step % every == 0 and step != training.total_steps
+
+
+def _will_save(training: Training) -> bool:
+    """Whether there is a save to come before the end's own."""
+    config = training.plan.config
+    every = config.checkpoint.save_steps
+    return config.train.load_best_model_at_end or 0 < every < training.total_steps - training.progress.step

@@ -1,29 +1,57 @@
-"""The checkpoints in a run folder: which there are, whether they verify, and putting aside those that do not."""
+"""The checkpoints in a run folder: which there are, whether they verify, putting aside those that do not, and removing.
+
+Imports no torch: the process that writes beside the training removes what is too old.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from conf.layout import RunFolder
 from train.checkpoint.manifest import BadCheckpointError, Manifest, read_manifest, verify_part, verify_sizes
-from train.distributed import World
+
+if TYPE_CHECKING:
+    from train.distributed import World
 
 
 def list_checkpoints(folder: RunFolder) -> tuple[list[int], int]:
-    """Steps that have a folder, newest first, and how many folders are quarantined; removes interrupted saves."""
+    """Steps that have a folder, newest first, and how many folders are quarantined."""
     if not folder.checkpoints.is_dir():
         return [], 0
     steps = []
     quarantined = 0
     for path in folder.checkpoints.iterdir():
-        if path.name.startswith(".step-"):
-            shutil.rmtree(path, ignore_errors=True)
-        elif ".bad" in path.name:
+        if ".bad" in path.name:
             quarantined += 1
         elif path.name.startswith("step-") and path.name[5:].isdigit():
             steps.append(int(path.name[5:]))
     return sorted(steps, reverse=True), quarantined
+
+
+def remove_leftovers(folder: RunFolder) -> None:
+    """Remove what interrupted saves have left."""
+    for path in folder.checkpoints.glob(".step-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(folder: RunFolder, keep: int, best: int | None = None) -> list[int]:
+    """Remove all but the newest `keep` checkpoints; returns the steps removed.
+
+    The newest whose files are all there with their length is never removed, nor that of the step `best`.
+    """
+    steps, _ = list_checkpoints(folder)
+    whole = next((step for step in steps if checked_manifest(folder.checkpoint(step))[0] is not None), None)
+    removed = [step for step in steps[max(keep, 1) :] if step not in (whole, best)]
+    for step in removed:
+        with contextlib.suppress(OSError):
+            # A folder that is half removed must not look like a checkpoint.
+            hidden = folder.checkpoint(step).with_name(f".step-{step:08d}.removed")
+            folder.checkpoint(step).rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+    return removed
 
 
 def checked_manifest(path: Path) -> tuple[Manifest | None, str | None]:

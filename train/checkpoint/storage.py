@@ -1,13 +1,11 @@
 """How files of a checkpoint or an export reach the disk: hashed while they are written, flushed before they count.
 
-`Storage` stands in for DeepSpeed's checkpoint engine. A full disk on one rank must not stop that rank in the middle of
-DeepSpeed's collectives, where the others would wait for it, so an error is kept until all ranks are through.
+Imports no torch: the process that writes beside the training starts with this alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import torch
+
+PIECE = 1 << 20
+"""Bytes that are written and then hashed, while the processor's cache still has them."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,20 @@ class HashingFile:
 
     def write(self, content: Any) -> int:
         view = memoryview(content).cast("B")
-        rest = view
+        for start in range(0, view.nbytes, PIECE):
+            piece = view[start : start + PIECE]
+            self._write_all(piece)
+            self._digest.update(piece)
+        self.size += view.nbytes
+        return view.nbytes
+
+    def _write_all(self, rest: memoryview) -> None:
         while rest:
-            # One write moves at most 2 GiB, and less where the disk is nearly full.
             try:
-                rest = rest[self._file.write(rest) :]
+                rest = rest[self._file.write(rest) :]  # less than asked for where the disk is nearly full
             except OSError as error:
                 self.error = self.error or error
                 raise
-        self._digest.update(view)
-        self.size += view.nbytes
-        return view.nbytes
 
     def flush(self) -> None:
         self._file.flush()
@@ -96,59 +99,3 @@ def flush_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class Storage:
-    """Writes and reads the files that DeepSpeed's engine hands over.
-
-    Attributes:
-        written: path → size in bytes and SHA-256 of what this rank wrote since `begin`.
-        readable: the files that `load` may open.
-    """
-
-    def __init__(self) -> None:
-        self.written: dict[Path, tuple[int, str]] = {}
-        self.readable: frozenset[Path] = frozenset()
-        self._error: Exception | None = None
-
-    def begin(self) -> None:
-        """Forget the last save."""
-        self.written = {}
-        self._error = None
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        try:
-            Path(path).mkdir(parents=True, exist_ok=exist_ok)
-        except OSError as error:
-            self._error = self._error or error
-
-    def save(self, state_dict: Any, path: str) -> None:
-        """Write one object with torch's zip format; an error waits for `raise_error`."""
-        if self._error is not None:
-            return
-        try:
-            with hashed_file(Path(path)) as file:
-                torch.save(state_dict, cast("BinaryIO", file))
-        except Exception as error:
-            self._error = error
-            return
-        self.written[Path(path)] = (file.size, file.sha256)
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        """Read one object back. Unpickling runs code, so only files that the caller verified are opened.
-
-        Raises:
-            PermissionError: the path is not among `readable`.
-        """
-        if Path(path) not in self.readable:
-            raise PermissionError(errno.EPERM, "not a verified file of this checkpoint", path)
-        return torch.load(path, map_location=map_location, weights_only=False)
-
-    def raise_error(self) -> None:
-        """Raise what `save` kept back."""
-        if self._error is not None:
-            raise self._error
-
-    def files(self, folder: Path) -> list[WrittenFile]:
-        """What was written since `begin`, by name under `folder`."""
-        return [WrittenFile(str(path.relative_to(folder)), *entry) for path, entry in sorted(self.written.items())]

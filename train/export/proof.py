@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from train.distributed import World
 from train.engine import Engine, sharded_for_forward
+from train.host_memory import free_host_bytes
 from train.model.model import auto_class, placement, task_of
 
 TOKENS = 64
@@ -90,28 +90,11 @@ def compare_whole(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be taken without harm: the GPU's, or the host's within its control group."""
+    """Memory that can be taken without harm: the GPU's, or the host's."""
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what torch keeps for later is free as well
         return int(torch.cuda.mem_get_info(device)[0])
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    available = int(found[1]) * 1024 if found else 0
-    return min([available, *_control_group_room()])
-
-
-def _control_group_room() -> list[int]:
-    """What each control group above this process still allows (cgroup v2), where it sets a limit."""
-    room = []
-    try:
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-        folder = Path("/sys/fs/cgroup") / own.lstrip("/")
-        for group in [folder, *folder.parents]:
-            limit = group / "memory.max"
-            if limit.exists() and (text := limit.read_text().strip()) != "max":
-                room.append(int(text) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        return room
-    return room
+    return free_host_bytes()
 
 
 def _inputs(config: Any, device: torch.device) -> dict[str, Tensor]:

@@ -1,0 +1,38 @@
+"""The process that writes a rank's checkpoints beside the training: does the jobs it is sent, and answers.
+
+It is a fresh interpreter without torch, and ends with its rank: the kernel sees to that, and the rank's end of the
+connection on standard input closes.
+"""
+
+from __future__ import annotations
+
+import os
+from multiprocessing.connection import Connection
+
+from train.checkpoint.jobs import Answer, Job
+from train.node.process import die_with_parent, set_process_name
+
+NICENESS = 10
+"""Where cores are short, the training's threads come first."""
+
+
+def main() -> int:
+    """Serve until the rank closes the connection."""
+    die_with_parent()
+    set_process_name("checkpoints")
+    os.nice(NICENESS)
+    with Connection(0) as connection:
+        while True:
+            try:
+                job: Job = connection.recv()
+            except EOFError:
+                return 0
+            connection.send(answer(job))
+
+
+def answer(job: Job) -> Answer:
+    """Do a job; an error of the file system is an answer too."""
+    try:
+        return job.run()
+    except OSError as error:
+        return Answer(error=error.strerror or str(error))
