@@ -100,7 +100,7 @@ class World:
         return None
 
 
-def attempted(action: Callable[[], None]) -> Exception | None:
+def attempted(action: Callable[[], object]) -> Exception | None:
     """The error of `action`, if any, instead of raising it: all ranks have to reach the next collective first."""
     try:
         action()

@@ -182,7 +182,7 @@ class Engine:
         """About how many bytes `save_states` hands over on this rank; after the first step."""
         if self.optimizer is None:
             return 0
-        states = sum(
+        states: int = sum(
             value.nbytes
             for state in self.optimizer.state.values()
             for value in state.values()
@@ -190,9 +190,12 @@ class Engine:
         )
         if self.zero_stage > 0:
             states += states // 2  # the fp32 weights beside Adam's two moments
+        elif self.rank > 0:
+            return 0
         if self.rank > 0 or self.zero_stage == 3:
-            return states if self.zero_stage else 0
-        return states + sum(one.nbytes for one in self.module.parameters() if one.requires_grad)
+            return states
+        weights: int = sum(one.nbytes for one in self.module.parameters() if one.requires_grad)
+        return states + weights
 
     def load_states(self, folder: Path, readable: frozenset[Path]) -> dict[str, Any]:
         """Read what `save_states` wrote at the same world size; returns its client state; a collective.

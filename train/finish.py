@@ -27,6 +27,7 @@ def finish(training: Training, ending: Ending) -> Ending:
         wait(training)
     elif ending.state is not State.cancelled:
         save_now(training)
+    training.background.close()  # evaluation and export may need its memory
     if ending.state is State.done:
         ending = evaluated(training, ending)
     if ending.state is State.done and training.plan.export_at_end:

@@ -140,7 +140,7 @@ def prepared(
         stop=stop,
         window=Window(world, operations, peak_operations(world.device)),
         task=task,
-        background=background,
+        background=Background(world, folder, plan.topology.ranks_per_node),
         saves_beside=config.checkpoint.async_save,
     )
     say(training, f"{batch_equation(training)}; {assembly.optimizer}; {model_in_words(training)}")

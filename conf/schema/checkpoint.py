@@ -29,11 +29,11 @@ class CheckpointConfig:
     )
     async_save: bool = key(
         True,
-        "Write checkpoints beside the training, which stands still only while its states are copied in the host's memory; "
-        "another process a rank writes and verifies the copy. It takes as many bytes of a node's memory as its ranks' "
-        "files have (AdamW: 12 to 16 a trained parameter, over the ranks), until the run ends. Without that memory it is "
-        "switched off, with a warning; `false` where the memory is needed otherwise. The save at a stop or at the end "
-        "is written directly.",
+        "Write checkpoints beside the training, which stands still only while its states are copied within memory; "
+        "another process of each rank writes and hashes the copy. It takes as many bytes of a node's memory as its "
+        "ranks' files have (AdamW: 12 to 16 a trained parameter, shared by the ranks) until training ends. Where they "
+        "are not free it is switched off, with a warning; `false` where they are needed otherwise. The save at a stop "
+        "or at the end is written directly.",
     )
     export: ExportWhen = key(
         ExportWhen.auto,

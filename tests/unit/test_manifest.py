@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from train.checkpoint.engine_files import EngineFiles, WrittenNow
 from train.checkpoint.manifest import (
     BadCheckpointError,
     Entry,
@@ -22,7 +23,7 @@ from train.checkpoint.manifest import (
     verify_sizes,
     write_manifest,
 )
-from train.checkpoint.storage import HashingFile, Storage, WrittenFile, hashed_file, sha256_of
+from train.checkpoint.storage import HashingFile, WrittenFile, hashed_file, sha256_of
 
 CONTENT = {"states/a.pt": b"first" * 1000, "states/b.pt": b"second" * 1000}
 
@@ -119,33 +120,35 @@ def test_what_is_no_manifest(tmp_path: Path, content: bytes, words: str) -> None
 
 
 def test_a_write_error_waits_and_is_the_file_systems_own(tmp_path: Path) -> None:
-    storage = Storage()
-    storage.begin()
+    files, written = EngineFiles(), WrittenNow(tmp_path)
+    files.begin(written.take)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
-        storage.save({"weights": torch.zeros(100_000)}, str(tmp_path / "large.pt"))
+        files.save({"weights": torch.zeros(100_000)}, str(tmp_path / "large.pt"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    files.save({"weights": torch.zeros(1)}, str(tmp_path / "after.pt"))
     with pytest.raises(OSError, match="File too large") as caught:
-        storage.raise_error()
+        files.end()
     assert caught.value.errno == errno.EFBIG
-    assert storage.files(tmp_path) == []
-    storage.begin()
-    storage.save({"weights": torch.ones(10)}, str(tmp_path / "small.pt"))
-    storage.raise_error()
-    (written,) = storage.files(tmp_path)
-    assert (written.size, written.sha256) == sha256_of(tmp_path / "small.pt")
+    assert written.files == []
+    files.begin(written.take)
+    files.save({"weights": torch.ones(10)}, str(tmp_path / "small.pt"))
+    files.end()
+    (file,) = written.files
+    assert file.name == "small.pt"
+    assert (file.size, file.sha256) == sha256_of(tmp_path / "small.pt")
 
 
 def test_only_files_that_were_verified_are_unpickled(tmp_path: Path) -> None:
-    storage = Storage()
+    files = EngineFiles()
     path = tmp_path / "a.pt"
     torch.save({"x": 1}, path)
     with pytest.raises(PermissionError, match="not a verified file"):
-        storage.load(str(path))
-    storage.readable = frozenset([path])
-    assert storage.load(str(path)) == {"x": 1}
+        files.load(str(path))
+    files.readable = frozenset([path])
+    assert files.load(str(path)) == {"x": 1}
 
 
 class SmallWrites(io.RawIOBase):

@@ -13,6 +13,7 @@ import mmap
 import os
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -139,9 +140,11 @@ class Arena:
         if self._device.type != "cuda" or self._mapping is None:
             return
         torch.cuda.set_device(self._device)  # of this thread
-        if int(torch.cuda.cudart().cudaHostRegister(self._mapping.address, self._mapping.size, PORTABLE)) == 0:
+        runtime: Any = torch.cuda
+        if int(runtime.cudart().cudaHostRegister(self._mapping.address, self._mapping.size, PORTABLE)) == 0:
             self._pinned.append(self._mapping.address)
 
     def _unpin(self) -> None:
+        runtime: Any = torch.cuda
         while self._pinned:
-            torch.cuda.cudart().cudaHostUnregister(self._pinned.pop())
+            runtime.cudart().cudaHostUnregister(self._pinned.pop())

@@ -48,7 +48,9 @@ class Background:
             arena.prepare(engine.saved_bytes())
             attempted(writer.start)
 
-    def begin(self, engine: Engine, step: int, state: dict[str, Any], retention: Retention | None = None) -> Saved | None:
+    def begin(
+        self, engine: Engine, step: int, state: dict[str, Any], retention: Retention | None = None
+    ) -> Saved | None:
         """Copy what is saved and let the writers write it; a collective. Nothing may be in flight.
 
         Returns None where that has begun, else how it failed.

@@ -54,7 +54,7 @@ def save(
     state: dict[str, Any],
     retention: Retention | None = None,
 ) -> Saved:
-    """Write `checkpoints/step-…` and return once it is there; a collective. `train.checkpoint.background` does not wait.
+    """Write `checkpoints/step-…` and return once it is there; a collective.
 
     `state` comes back from `load` and is JSON-like and small. A full disk, or another error of the file system, removes
     what was written and comes back as `Saved.error`; older checkpoints stay. A step that is already saved is left as it

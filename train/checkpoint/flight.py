@@ -39,7 +39,7 @@ class Flight:
         publish: Callable[[list[list[WrittenFile]]], Publish],
         started: float,
     ):
-        """`publish` makes rank 0's job from the files of all ranks; `started` is `time.monotonic` before the copying."""
+        """`publish` makes rank 0's job of all ranks' files; `started` is `time.monotonic` before the copying."""
         self.step = step
         self.stall = time.monotonic() - started
         self._world = world

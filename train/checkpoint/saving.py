@@ -13,39 +13,40 @@ from train.training import Training
 
 
 def save(training: Training) -> None:
-    """Save the present step beside the training where that can be, unless it is saved; waits for the save before."""
+    """Save the present step, beside the training where that can be, unless it is saved; waits for the save before."""
     wait(training)
-    if training.progress.step == training.progress.saved_step:
-        return
-    if not training.saves_beside:
-        return save_now(training)
+    if training.progress.step != training.progress.saved_step and not (training.saves_beside and _begin(training)):
+        save_now(training)
+
+
+def _begin(training: Training) -> bool:
+    """Begin a save beside the training; False, said once, where there is no memory for it."""
     started = time.monotonic()
     training.journal.phase("save")
+    step, state = training.progress.step, _state(training)
     try:
-        failed = training.background.begin(
-            training.engine, training.progress.step, _state(training), _retention(training)
-        )
+        failed = training.background.begin(training.engine, step, state, _retention(training))
     except NoRoomError as error:
-        training.journal.warning(f"checkpoints are written while the training waits: {error.strerror}")
+        training.journal.warning(f"training waits while checkpoints are written: {error.strerror}")
         training.saves_beside = False
         training.background.close()
-        return save_now(training)
+        return False
     training.window.leave_out(time.monotonic() - started)
     if failed is not None:
         _conclude(training, failed)
-    training.journal.phase("train", training.progress.step, training.total_steps, "steps")
+    training.journal.phase("train", step, training.total_steps, "steps")
+    return True
 
 
 def save_now(training: Training) -> None:
-    """Save the present step, unless it is saved, and return once it is on the disk; its time does not count as steps'."""
+    """Save the present step, unless it is saved, and return once it is on the disk; steps are not charged for it."""
     wait(training)
     progress = training.progress
     if progress.step == progress.saved_step:
         return
     training.journal.phase("save")
-    saved = checkpoint.save(
-        training.engine, training.world, training.folder, progress.step, _state(training), _retention(training)
-    )
+    state, retention = _state(training), _retention(training)
+    saved = checkpoint.save(training.engine, training.world, training.folder, progress.step, state, retention)
     training.window.leave_out(saved.stall)
     _conclude(training, saved)
     training.journal.phase("train", progress.step, training.total_steps, "steps")

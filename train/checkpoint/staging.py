@@ -1,8 +1,8 @@
 """A file as `torch.save` would write it, taken apart: tensors copied into the arena, everything else beside them.
 
-The object is saved with its tensors replaced by twins that lie in the arena. torch hands a storage's bytes on where they
-lie, so what is written from there needs no second copy: it becomes a place in the arena. A storage that several tensors
-share is copied, and written, once.
+The object is saved with its tensors replaced by twins that lie in the arena. torch hands a storage's bytes on where
+they lie, so what is written from there needs no second copy: it becomes a place in the arena. A storage that several
+tensors share is copied, and written, once.
 """
 
 from __future__ import annotations
@@ -81,9 +81,11 @@ class _Twins:
         return twin.requires_grad_(tensor.requires_grad)
 
     def _storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:
+        if not storage.nbytes():
+            return storage if storage.device.type == "cpu" else torch.empty(0).untyped_storage()
         key = storage.data_ptr(), storage.nbytes()
         if key not in self._storages:
-            self._storages[key] = self._copy(storage) if storage.nbytes() else torch.UntypedStorage(0)
+            self._storages[key] = self._copy(storage)
         return self._storages[key]
 
     def _copy(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:

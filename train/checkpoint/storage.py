@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-
 PIECE = 1 << 20
 """Bytes that are written and then hashed, while the processor's cache still has them."""
 

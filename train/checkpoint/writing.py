@@ -45,7 +45,7 @@ class Writer:
         with its:
             try:
                 self._process = subprocess.Popen(
-                    own_argv(VERB, self._run), stdin=its, pass_fds=[self._descriptor], restore_signals=False
+                    own_argv(VERB, self._run), stdin=its.fileno(), pass_fds=[self._descriptor], restore_signals=False
                 )
             except OSError:
                 ours.close()
