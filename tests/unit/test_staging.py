@@ -126,7 +126,7 @@ def test_memory_that_was_prepared_is_enough(arena: Arena) -> None:
 
 def test_a_copy_that_does_not_fit_is_refused_in_words() -> None:
     crowded = Arena(CPU, ranks_on_node=10**9)
-    with pytest.raises(NoRoomError, match="a second copy of 0.0 GB does not fit"):
+    with pytest.raises(NoRoomError, match=r"a second copy of .* does not fit"):
         Staging(crowded, Path("/")).take({"t": torch.ones(100)}, Path("/a"))
     crowded.close()
 
