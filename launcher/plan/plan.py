@@ -17,13 +17,13 @@ from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
 from launcher.plan.nodes import node_notes, node_warnings
-from launcher.plan.parts import Parts
 from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
 from launcher.plan.selection import selection_notes
-from launcher.plan.shapes import UNKNOWN_LABELS, hidden_size, parts_of
+from launcher.plan.shapes.known import UNKNOWN_LABELS, hidden_size, shape_of
+from launcher.plan.shapes.weights import Shape
 from launcher.plan.topology import make_topology
-from launcher.plan.trainable import quantized_parameters, trainable_parameters
+from launcher.plan.trainable import quantized_parameters, trained_of
 from launcher.show.units import count
 
 LARGEST_EXPORT_AT_END = 4 * 10**9
@@ -46,9 +46,10 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     model_type = str(facts.model.config.get("model_type", ""))
     packing, packing_note = resolve_packing(frozen, model_type)
     planned = plan_batch(frozen, facts, topology.world_size, packing)
-    known = known_parts(frozen, facts)
+    known = known_shape(frozen, facts)
     parameters = parameters_of(facts, known)
     width = hidden_size(facts.model.config)
+    trained = trained_of(frozen, known, width) if known else None
     steps, steps_note = expected_steps(frozen, facts)
     export, export_note = export_at_end(frozen, parameters)
     identity = run_id(frozen)
@@ -63,7 +64,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         packing=packing,
         export_at_end=export,
         expected_steps=steps,
-        trainable_parameters=trainable_parameters(frozen, known, width) if known else None,
+        trainable_parameters=trained.parameters if trained else None,
         quantized_parameters=quantized_parameters(frozen, known, parameters),
     )
     said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
@@ -104,15 +105,15 @@ def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -
     return batches.packed_batch(config.train, world_size, config.data.max_length, document_tokens(config, facts))
 
 
-def known_parts(config: RunConfig, facts: Facts) -> Parts | None:
-    """The model taken apart, where its architecture is known."""
+def known_shape(config: RunConfig, facts: Facts) -> Shape | None:
+    """The model weight by weight, where its architecture is known."""
     shape = dict(facts.model.config)
     if config.model.tokenizer_name_or_path == "train":
         shape.setdefault("vocab_size", config.model.tokenizer_vocab_size)
-    return parts_of(shape, config.task.name, len(config.task.labels) or UNKNOWN_LABELS)
+    return shape_of(shape, config.task.name, len(config.task.labels) or UNKNOWN_LABELS)
 
 
-def parameters_of(facts: Facts, known: Parts | None) -> int | None:
+def parameters_of(facts: Facts, known: Shape | None) -> int | None:
     """The model's parameters: by formula, else from the bytes of its weights, else None."""
     shape = facts.model.config
     counted = known.parameters if known else None

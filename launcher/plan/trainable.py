@@ -1,12 +1,15 @@
-"""How many parameters a run trains, by formula, before anything is loaded."""
+"""Which parameters a run trains, weight by weight, before anything is loaded."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from conf.adapters import peft_type
 from conf.schema import MethodConfig, Quantization, RunConfig, TaskName
-from launcher.plan.parts import Matrix, Parts
+from launcher.plan.shapes.weights import Group, Shape, Weight
 
 ALL_LINEAR = "all-linear"
 _COUNTED_LORA = frozenset(
@@ -14,61 +17,100 @@ _COUNTED_LORA = frozenset(
 )
 _COUNTED_PROMPT = frozenset({"peft_type", "num_virtual_tokens", "prompt_tuning_init", "prompt_tuning_init_text"})
 _DEFAULT_RANK = 8
+_ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 
 
-def trainable_parameters(config: RunConfig, parts: Parts, width: int | None) -> int | None:
-    """Parameters that are trained of the model in `parts`; None where the method is not counted by formula.
+@dataclass(frozen=True)
+class Trained:
+    """What is trained: sizes of the model's own weights and of those that an adapter brings along, in elements.
+
+    `inputs` are the inputs of the linear layers under an adapter, per token: what its two matrices keep to be
+    differentiated. `tables` says whether the model's own embeddings are trained.
+    """
+
+    own: tuple[int, ...] = ()
+    beside: tuple[int, ...] = ()
+    targets: tuple[Weight, ...] = ()
+    rank: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """All trained parameters."""
+        return sum(self.own) + sum(self.beside)
+
+
+def trained_of(config: RunConfig, shape: Shape, width: int | None) -> Trained | None:
+    """What is trained of the model in `shape`; None where the method is not counted by formula.
 
     Args:
         width: hidden size of the model.
     """
     method = config.method
-    if method.freeze or method.unfreeze or (method.peft and method.freeze_layers):
-        return None
     if not method.peft:
-        return _unfrozen(parts, method.freeze_layers)
+        return _own(method, shape)
+    if method.freeze or method.unfreeze or method.freeze_layers:
+        return None
     kind = peft_type(method.peft)
-    head = parts.head if config.task.name is TaskName.seq_cls else 0
+    heads = [weight.size for weight in shape.weights if weight.group is Group.head]
+    heads = heads if config.task.name is TaskName.seq_cls else []
     if kind == "LORA" and method.peft.keys() <= _COUNTED_LORA and method.peft.get("bias", "none") == "none":
-        adapter = _lora(method, parts)
-        return None if adapter is None else adapter + head
-    if kind == "PROMPT_TUNING" and method.peft.keys() <= _COUNTED_PROMPT and width and not head:
+        return _lora(method, shape, heads)
+    if kind == "PROMPT_TUNING" and method.peft.keys() <= _COUNTED_PROMPT and width and not heads:
         sides = 2 if config.task.name is TaskName.seq2seq_lm else 1
-        return sides * width * int(method.peft.get("num_virtual_tokens") or 0) or None
+        tokens = int(method.peft.get("num_virtual_tokens") or 0)
+        return Trained(beside=(width * tokens,) * sides) if tokens else None
     return None
 
 
-def quantized_parameters(config: RunConfig, parts: Parts | None, parameters: int | None) -> int:
+def quantized_parameters(config: RunConfig, shape: Shape | None, parameters: int | None) -> int:
     """Parameters that are kept in 4 or 8 bits: the matrices; where they are not known, all as the nearest guess."""
     if config.method.quantization is Quantization.none:
         return 0
-    if parts is None or parts.matrices is None:
+    if shape is None:
         return parameters or 0
-    return sum(matrix.inputs * matrix.outputs for matrix in parts.matrices)
+    return sum(weight.size for weight in shape.weights if weight.outputs)
 
 
-def _unfrozen(parts: Parts, frozen_layers: int) -> int | None:
-    if frozen_layers <= 0:
-        return parts.parameters
-    if any(frozen_layers > len(stack) for stack in parts.stacks):
+def _own(method: MethodConfig, shape: Shape) -> Trained | None:
+    """As `train.methods.freezing` marks them: the first layers, then patterns that freeze, then those that do not."""
+    if any(method.freeze_layers > layers for layers in shape.stacks):
         return None
-    return parts.parameters - parts.embeddings - sum(sum(stack[:frozen_layers]) for stack in parts.stacks)
+    kept = []
+    for weight in shape.weights:
+        frozen = method.freeze_layers > 0 and (
+            weight.group is Group.embedding or (weight.layer is not None and weight.layer < method.freeze_layers)
+        )
+        frozen = (frozen or _matches(weight.name, method.freeze)) and not _matches(weight.name, method.unfreeze)
+        if not frozen:
+            kept.append(weight.size)
+    return Trained(own=tuple(kept))
 
 
-def _lora(method: MethodConfig, parts: Parts) -> int | None:
-    """Of each matrix that is changed r × (inputs + outputs); DoRA has the length of each output beside."""
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _lora(method: MethodConfig, shape: Shape, heads: list[int]) -> Trained | None:
+    """Of each matrix that is changed r × inputs and outputs × r; DoRA has the length of each output beside."""
     targets = method.peft.get("target_modules")
-    if parts.matrices is None or targets is None:
+    if targets is None or (shape.of(Group.experts) and not _is_attention(targets)):
         return None
     rank = int(method.peft.get("r") or _DEFAULT_RANK)
-    chosen = [matrix for matrix in parts.matrices if _is_target(matrix, targets)]
-    dora = sum(matrix.outputs for matrix in chosen) if method.peft.get("use_dora") else 0
-    return sum(rank * (matrix.inputs + matrix.outputs) for matrix in chosen) + dora or None
+    chosen = [weight for weight in shape.weights if weight.outputs and _is_target(weight.module, targets)]
+    beside = [size for weight in chosen for size in (rank * weight.inputs, rank * weight.outputs)]
+    if method.peft.get("use_dora"):
+        beside += [weight.outputs for weight in chosen]
+    return Trained(beside=(*beside, *heads), targets=tuple(chosen), rank=rank) if chosen else None
 
 
-def _is_target(matrix: Matrix, targets: object) -> bool:
+def _is_attention(targets: object) -> bool:
+    """Whether only attention is changed: PEFT turns other targets of a model with experts into its fused weights."""
+    return isinstance(targets, list | tuple) and all(name in _ATTENTION for name in targets)
+
+
+def _is_target(module: str, targets: object) -> bool:
     """As PEFT chooses: a text is a pattern for the whole name, a list has names or their ends."""
     if isinstance(targets, str):
-        return targets == ALL_LINEAR or re.fullmatch(targets, matrix.name) is not None
+        return targets == ALL_LINEAR or re.fullmatch(targets, module) is not None
     names = targets if isinstance(targets, list | tuple) else []
-    return any(matrix.name == name or matrix.name.endswith(f".{name}") for name in names)
+    return any(module == name or module.endswith(f".{name}") for name in names)

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from conf.schema import RunConfig, TaskName
-from launcher.plan.parts import FAMILIES
-from launcher.plan.shapes import count_parameters, hidden_size, parts_of
-from launcher.plan.trainable import trainable_parameters
+from launcher.plan.shapes.known import KNOWN, count_parameters, hidden_size, shape_of
+from launcher.plan.trainable import trained_of
 
 BASE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 211}
 GROUPED = {**BASE, "num_key_value_heads": 2}
+EXPERTS = {**GROUPED, "num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40}
 GPT2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "vocab_size": 211}
 DISTILBERT = {"dim": 64, "hidden_dim": 96, "n_layers": 3, "n_heads": 4, "vocab_size": 211}
 T5 = {"d_model": 64, "d_kv": 8, "d_ff": 96, "num_layers": 3, "num_heads": 4, "vocab_size": 211}
@@ -37,6 +37,17 @@ CASES: list[tuple[TaskName, str, dict[str, Any]]] = [
     ),
     (CAUSAL, "mistral", {**GROUPED, "head_dim": 16}),
     (CAUSAL, "mixtral", {**GROUPED, "num_local_experts": 3}),
+    (CAUSAL, "granite", {**GROUPED, "attention_bias": True, "mlp_bias": True}),
+    (CAUSAL, "smollm3", {**GROUPED, "pad_token_id": 0}),
+    (CAUSAL, "phi", BASE),
+    (CAUSAL, "phi", {**GROUPED, "tie_word_embeddings": True}),
+    (CAUSAL, "qwen2_moe", EXPERTS),
+    (CAUSAL, "qwen2_moe", {**EXPERTS, "decoder_sparse_step": 2, "qkv_bias": False}),
+    (CAUSAL, "qwen3_moe", EXPERTS),
+    (CAUSAL, "qwen3_moe", {**EXPERTS, "mlp_only_layers": [1], "tie_word_embeddings": True}),
+    (CAUSAL, "olmo", GROUPED),
+    (CAUSAL, "olmo", {**BASE, "attention_bias": True, "tie_word_embeddings": True}),
+    (CAUSAL, "olmo3", GROUPED),
     (CAUSAL, "phi3", {**GROUPED, "pad_token_id": 0}),
     (CAUSAL, "qwen2", {**GROUPED, "tie_word_embeddings": True}),
     (CAUSAL, "qwen3", {**GROUPED, "head_dim": 32}),
@@ -62,11 +73,14 @@ CASES: list[tuple[TaskName, str, dict[str, Any]]] = [
     (LABELS, "qwen2", {**GROUPED, "tie_word_embeddings": True}),
     (LABELS, "gpt2", GPT2),
     (LABELS, "gpt_neox", BASE),
+    (LABELS, "phi", BASE),
+    (LABELS, "qwen3_moe", EXPERTS),
 ]
 LORA = {"peft_type": "LORA", "r": 4, "target_modules": "all-linear"}
 METHODS: dict[str, dict[str, Any]] = {
     "full": {},
     "two layers frozen": {"freeze_layers": 2},
+    "patterns": {"freeze_layers": 1, "freeze": ["*o*weight"], "unfreeze": ["*.0.*"]},
     "lora": {"peft": LORA},
     "dora": {"peft": {**LORA, "use_dora": True}},
     "lora of names": {"peft": {**LORA, "target_modules": ["q_proj", "query", "q", "c_attn", "fc1"]}},
@@ -87,16 +101,22 @@ def made(task: TaskName, model_type: str, shape: dict[str, Any]) -> Any:
         return auto_class(task).from_config(AutoConfig.for_model(model_type, **shape, **extra))
 
 
-def test_formulas_agree_with_transformers() -> None:
+def test_weights_have_the_names_and_shapes_that_transformers_gives_them() -> None:
     seen = set()
     for task, model_type, shape in CASES:
-        counted = count_parameters({"model_type": model_type, **shape}, task, 5)
-        assert counted == made(task, model_type, shape).num_parameters(), (task, model_type, shape)
+        known = shape_of({"model_type": model_type, **shape}, task, 5)
+        assert known is not None
+        model = made(task, model_type, shape)
+        counted = {weight.name: weight.shape for weight in known.weights}
+        assert counted == {name: tuple(one.shape) for name, one in model.named_parameters()}, (task, model_type, shape)
+        assert known.parameters == model.num_parameters() == sum(known.groups.values())
+        assert known.tied == (model.get_output_embeddings() is not None and _is_tied(model))
         seen.add(model_type)
-    assert seen == {*FAMILIES, "gpt2", "gpt_neox", "t5", "mt5", "bart", "bert", "roberta", "xlm-roberta"} | {
-        "camembert",
-        "distilbert",
-    }
+    assert seen == KNOWN
+
+
+def _is_tied(model: Any) -> bool:
+    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -111,9 +131,9 @@ def test_trained_parameters_agree_with_the_method(name: str) -> None:
         for key, value in METHODS[name].items():
             setattr(config.method, key, value)
         known = {"model_type": model_type, **shape}
-        parts = parts_of(known, task, 5)
-        assert parts is not None
-        expected = trainable_parameters(config, parts, hidden_size(known))
+        weights = shape_of(known, task, 5)
+        assert weights is not None
+        expected = trained_of(config, weights, hidden_size(known))
         if expected is None:
             continue
         model = made(task, model_type, shape)
@@ -121,7 +141,7 @@ def test_trained_parameters_agree_with_the_method(name: str) -> None:
             model = add_adapter(model, config.method.peft, task, 0)
         freeze(model, config.method)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        assert expected == trained, (name, task, model_type, shape)
+        assert expected.parameters == trained, (name, task, model_type, shape)
         counted += 1
     assert counted >= 10
 

@@ -17,7 +17,7 @@ from launcher.facts.facts import DataFile, Facts, ModelFacts
 from launcher.facts.gather import BUILTIN_DATA
 from launcher.facts.hub import Hub
 from launcher.plan.plan import make_plan
-from launcher.plan.shapes import count_parameters
+from launcher.plan.shapes.known import count_parameters
 
 OPTIONS = {
     "model": "gemma3-1b hf llama3.1-8b llama3.2-1b llama3.2-3b llama3.3-70b mistral-7b qwen2.5-0.5b qwen2.5-1.5b "

@@ -1,33 +1,37 @@
-"""Number of parameters of a model by its config.json and its task, by formula, for the architectures that are known."""
+"""The weights of a model by its config.json and its task, for the architectures that are known by formula."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from conf.schema import TaskName
-from launcher.plan import encoders
-from launcher.plan.parts import FAMILIES, Config, Parts, gpt2, gpt_neox, llama_like
+from launcher.plan.shapes import encoders, pairs
+from launcher.plan.shapes.decoders import FAMILIES, decoder
+from launcher.plan.shapes.older import gpt2, gpt_neox
+from launcher.plan.shapes.weights import Config, Shape
 
 UNKNOWN_LABELS = 2
 """Labels of a head as long as the data has not said how many there are."""
 
-_DECODERS: Mapping[str, Callable[[Config, int | None], Parts]] = {"gpt2": gpt2, "gpt_neox": gpt_neox}
-_ENCODERS: Mapping[str, Callable[[Config, int], Parts]] = {
+_DECODERS: Mapping[str, Callable[[Config, int | None], Shape]] = {"gpt2": gpt2, "gpt_neox": gpt_neox}
+_ENCODERS: Mapping[str, Callable[[Config, int], Shape]] = {
     "bert": encoders.bert,
     "roberta": lambda config, labels: encoders.bert(config, labels, "roberta", pooled=False),
     "xlm-roberta": lambda config, labels: encoders.bert(config, labels, "roberta", pooled=False),
     "camembert": lambda config, labels: encoders.bert(config, labels, "roberta", pooled=False),
     "distilbert": encoders.distilbert,
 }
-_PAIRS: Mapping[str, Callable[[Config], Parts]] = {
-    "t5": encoders.t5,
-    "mt5": lambda config: encoders.t5(config, multilingual=True),
-    "bart": encoders.bart,
+_PAIRS: Mapping[str, Callable[[Config], Shape]] = {
+    "t5": pairs.t5,
+    "mt5": lambda config: pairs.t5(config, multilingual=True),
+    "bart": pairs.bart,
 }
+KNOWN = frozenset({*FAMILIES, *_DECODERS, *_ENCODERS, *_PAIRS})
+"""Values of `model_type` for which there is a formula, for one task at least."""
 
 
-def parts_of(config: Config, task: TaskName = TaskName.causal_lm, labels: int = UNKNOWN_LABELS) -> Parts | None:
-    """The model that `config` describes, for a task; None where the architecture or a size is not known.
+def shape_of(config: Config, task: TaskName = TaskName.causal_lm, labels: int = UNKNOWN_LABELS) -> Shape | None:
+    """The weights of the model that `config` describes, for a task; None where architecture or a size is not known.
 
     Args:
         labels: outputs of the head of `seq_cls`.
@@ -36,7 +40,7 @@ def parts_of(config: Config, task: TaskName = TaskName.causal_lm, labels: int = 
     outputs = labels if classifies else None
     try:
         if kind in FAMILIES:
-            return llama_like(config, FAMILIES[kind], outputs)
+            return decoder(config, FAMILIES[kind], outputs)
         if kind in _DECODERS:
             return _DECODERS[kind](config, outputs)
         if kind in _ENCODERS and classifies:
@@ -48,8 +52,8 @@ def parts_of(config: Config, task: TaskName = TaskName.causal_lm, labels: int = 
 
 def count_parameters(config: Config, task: TaskName = TaskName.causal_lm, labels: int = UNKNOWN_LABELS) -> int | None:
     """Parameters of the model that `config` describes, for a task; None where they are not known."""
-    parts = parts_of(config, task, labels)
-    return None if parts is None else parts.parameters
+    shape = shape_of(config, task, labels)
+    return None if shape is None else shape.parameters
 
 
 def hidden_size(config: Config) -> int | None:
