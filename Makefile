@@ -40,8 +40,9 @@ format: $(VENV)/.ready  ## rewrite the code in its format
 bench: $(VENV)/.ready  ## every benchmark this machine can run
 	$(BIN)/python -m benchmarks
 
-reference: $(VENV)/.ready  ## docs/reference.md from the schema
+reference: $(VENV)/.ready  ## the pages that are made from the code: keys, classes of failures
 	$(BIN)/python -m launcher.compose.reference > docs/reference.md
+	$(BIN)/python -m launcher.why.page > docs/troubleshooting.md
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

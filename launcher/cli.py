@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 GROUPS = {
     "start": ("run", "plan", "data", "submit"),
-    "read": ("status", "logs"),
+    "read": ("status", "logs", "why"),
     "steer": ("stop", "cancel", "resume", "sweep", "export", "evaluate", "serve"),
     "site": ("doctor", "nodes", "devcluster"),
 }

@@ -95,6 +95,13 @@ class Client:
         """
         return [job for job in self._cache.jobs(self._queue) if ids is None or job.id in ids]
 
+    def jobs_of_others(self, ids: Collection[str]) -> list[Job]:
+        """Those of `ids` that Slurm still has, whoever sent them; asked now."""
+        if not ids:
+            return []
+        whose = [f"--jobs={','.join(sorted(ids))}"]
+        return [job for job in self._queue(whose, mine=False) if job.id in ids]
+
     def find(self, script: Path, known: Collection[str] = (), ended: bool = False) -> str | None:
         """The id under which the person has submitted a script, where it is not in `known`; asked now.
 
@@ -152,9 +159,12 @@ class Client:
         output = self._ask(["scontrol", "show", "config"]).stdout
         return [parse.setting(output, name) for name in names]
 
-    def _queue(self, more: Sequence[str] = ()) -> list[Job]:
+    def _queue(self, more: Sequence[str] = (), mine: bool = True) -> list[Job]:
         fields = f"--format={parse.SEPARATOR.join(parse.QUEUE_FIELDS)}"
-        return parse.queue(self._ask(["squeue", "--noheader", "--me", "--array", fields, *more]).stdout)
+        whose = ["--me"] if mine else []
+        return parse.queue(
+            self._ask(["squeue", "--noheader", *whose, "--array", fields, *more], ended="Invalid job id").stdout
+        )
 
     def _ask(self, argv: list[str], ended: str | None = None) -> Answer:
         try:

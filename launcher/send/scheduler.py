@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from conf.layout import RunFolder
@@ -18,19 +19,21 @@ def client_of(plan: Plan) -> Client:
 
 def live_jobs(folders: Iterable[RunFolder]) -> dict[str, Job] | None:
     """The jobs of these runs that Slurm still has, by id; None where one of its clusters could not be asked."""
-    wanted: dict[str | None, set[str]] = {}
+    wanted: dict[tuple[str | None, bool], set[str]] = {}
     for folder in folders:
         ids = {sent.job_id for sent in read_submissions(folder)}
         if ids:
             try:
                 slurm_conf = read_plan(folder.run_json).config.cluster.slurm_conf
+                mine = folder.path.stat().st_uid == os.getuid()
             except (FileNotFoundError, ValueError):
                 continue
-            wanted.setdefault(slurm_conf, set()).update(ids)
+            wanted.setdefault((slurm_conf, mine), set()).update(ids)
     found: dict[str, Job] = {}
-    for slurm_conf, ids in wanted.items():
+    for (slurm_conf, mine), ids in wanted.items():
+        client = Client(slurm_conf)
         try:
-            jobs = Client(slurm_conf).jobs(ids)
+            jobs = client.jobs(ids) if mine else client.jobs_of_others(ids)
         except SlurmError:
             return None
         found.update({job.id: job for job in jobs})

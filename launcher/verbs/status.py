@@ -115,7 +115,7 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     if standing.outcome is not None and standing.outcome.checkpoint:
         rows.append(("checkpoint", standing.outcome.checkpoint))
     if standing.state.value == "failed":
-        rows.append(("why", f"muster logs {plan.run_id} --first-error"))
+        rows.append(("why", f"muster why {plan.run_id}"))
     return rows
 
 

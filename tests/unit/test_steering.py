@@ -98,7 +98,7 @@ def test_status_table_and_details(folder: RunFolder, tmp_path: Path, capsys: pyt
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert cli.main(["status", "other", "--run-root", str(tmp_path)]) == 0
     details = capsys.readouterr().out
-    assert f"muster logs {other.path.name} --first-error" in details
+    assert f"muster why {other.path.name}" in details
     assert str(other.path) in details
 
 

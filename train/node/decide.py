@@ -39,6 +39,7 @@ MACHINES = frozenset(
         Cause.nccl,
         Cause.gpu,
         Cause.node_fail,
+        Cause.bad_node,
         Cause.file_system,
     }
 )
