@@ -109,6 +109,19 @@ class Attempt:
         return self.logs / f"node{node}-agent.log"
 
     @property
+    def stacks(self) -> Path:
+        """What the ranks were doing when the attempt hung, or when somebody sent one of them SIGUSR1."""
+        return self.folder / "stacks"
+
+    def stack(self, node: int, rank: int) -> Path:
+        """Stacks of all threads of one rank, with a line of JSON before them: phase, step, state."""
+        return self.stacks / f"node{node}-rank{rank}.txt"
+
+    def flight(self, node: int, rank: int) -> Path:
+        """The last collectives of one rank (`conf.flight_recorder`)."""
+        return self.stacks / f"node{node}-rank{rank}-collectives.json"
+
+    @property
     def job_log(self) -> Path:
         """What the batch script said (Slurm's own output file)."""
         return self.logs / "job.log"

@@ -22,9 +22,6 @@ from train.engine import start_distributed
 
 T = TypeVar("T")
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-"""Longest that a rank waits for another, e.g. while rank 0 reads an export back."""
-
 
 class NoDeviceError(Exception):
     """The plan wants a GPU for each rank of a node, and this rank sees none for itself."""
@@ -34,13 +31,14 @@ class NoDeviceError(Exception):
 
 @dataclass(frozen=True)
 class World:
-    """A rank's place. `control` is a gloo group of all ranks."""
+    """A rank's place. `control` is a gloo group of all ranks; `timeout` is the longest wait in one collective."""
 
     rank: int
     size: int
     local_rank: int
     device: torch.device
     control: dist.ProcessGroup
+    timeout: timedelta
 
     @property
     def first(self) -> bool:
@@ -70,7 +68,7 @@ class World:
 
     def exchange(self) -> Callable[[T], list[T]]:
         """`gather` over connections of its own, for a thread: what ranks say there meets nothing else; a collective."""
-        group = _control_group()
+        group = _control_group(self.timeout)
 
         def gathered(value: T) -> list[T]:
             values: list[Any] = [None] * self.size
@@ -109,8 +107,12 @@ def attempted(action: Callable[[], object]) -> Exception | None:
     return None
 
 
-def join(topology: Topology, deterministic: bool = False) -> World:
-    """Join the ranks that torch's environment variables describe, and take this rank's device and threads."""
+def join(topology: Topology, timeout_s: float, deterministic: bool = False) -> World:
+    """Join the ranks that torch's environment variables describe, and take this rank's device and threads.
+
+    `timeout_s` is the longest that a rank waits for the others, e.g. while rank 0 reads an export back.
+    """
+    timeout = timedelta(seconds=timeout_s)
     local_rank = int(dist.get_node_local_rank())
     torch.set_num_threads(max(1, topology.threads_per_rank))
     if topology.device is Device.gpu:
@@ -124,15 +126,15 @@ def join(topology: Topology, deterministic: bool = False) -> World:
             torch.use_deterministic_algorithms(True)
             # Nothing here reads memory that was never written; filling all of it first only costs time.
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        start_distributed("nccl", COLLECTIVE_TIMEOUT)
+        start_distributed("nccl", timeout)
     else:
         device = torch.device("cpu")
-        start_distributed("gloo", COLLECTIVE_TIMEOUT)
-    return World(dist.get_rank(), dist.get_world_size(), local_rank, device, _control_group())
+        start_distributed("gloo", timeout)
+    return World(dist.get_rank(), dist.get_world_size(), local_rank, device, _control_group(timeout), timeout)
 
 
-def _control_group() -> dist.ProcessGroup:
-    group: dist.ProcessGroup | None = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
+def _control_group(timeout: timedelta) -> dist.ProcessGroup:
+    group: dist.ProcessGroup | None = dist.new_group(backend="gloo", timeout=timeout)
     if group is None:
         raise RuntimeError("this rank is not a member of the group of all ranks")
     return group

@@ -20,6 +20,7 @@ from train.data.batches import Step
 from train.evaluation.turns import is_best_now, is_evaluation_due, reason_to_stop, validate
 from train.metrics.window import memory
 from train.model.schedule import learning_rate
+from train.pulse import PULSE
 from train.training import Ending, Training, not_a_number, stopped
 
 
@@ -44,7 +45,7 @@ def train(training: Training) -> Ending:
     training.engine.train()
     training.window.begin()
     training.journal.phase("train", progress.step, training.total_steps, "steps")
-    with contextlib.closing(_steps(training, progress.step + 1)) as steps:
+    with training.window.pace, contextlib.closing(_steps(training, progress.step + 1)) as steps:
         for step, data_s in steps:
             reason = training.stop.asked()
             if reason is not None:
@@ -95,7 +96,9 @@ def make_step(training: Training, step: Step) -> None:
         loss = training.task.loss_sum(engine, micro_batch)
         training.window.add_loss(loss)
         engine.backward(loss * scale, boundary=index == last)
+        PULSE.beat()
     engine.step()
+    PULSE.step(step.number)
 
 
 def is_finite(training: Training, loss: float) -> bool:

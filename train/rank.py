@@ -7,6 +7,7 @@ rehearse, train, and finish with evaluation, checkpoint, export and outcome.
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
@@ -33,6 +34,7 @@ from train.finish import finish
 from train.loop import rehearse, train
 from train.methods.method import share_of
 from train.metrics.journal import Journal
+from train.metrics.pace import Pace
 from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
@@ -57,7 +59,8 @@ class NoDataError(Exception):
 def main(folder: RunFolder, attempt: int) -> None:
     """Train the run in `folder` as the rank that torch's environment variables name; the ending is in outcome.json."""
     plan = read_plan(folder.run_json)
-    world = distributed.join(plan.topology, plan.config.train.deterministic)
+    config = plan.config
+    world = distributed.join(plan.topology, config.health.collective_timeout_s, config.train.deterministic)
     train_run(plan, folder, attempt, world)
     distributed.leave()
 
@@ -124,6 +127,7 @@ def prepared(
         loader = stream_batches(plan, layout, folder, data, world, task, journal)
     written = float(documents.targets.sum(dtype="int64")) / max(1, int(documents.lengths.sum(dtype="int64")))
     operations = operations_per_token(engine.module, engine.module.config, mean_context(documents.lengths), written)
+    pace = Pace(world.gather(socket.gethostname()), config.health.straggler_factor, journal)
     training = Training(
         plan=plan,
         layout=layout,
@@ -138,7 +142,7 @@ def prepared(
         journal=journal,
         record=record,
         stop=stop,
-        window=Window(world, operations, peak_operations(world.device)),
+        window=Window(world, operations, peak_operations(world.device), pace),
         task=task,
         background=Background(world, folder, plan.topology.ranks_per_node),
         saves_beside=config.checkpoint.async_save,

@@ -53,7 +53,7 @@ def join_world() -> Any:
     from train import distributed
 
     size = int(os.environ["WORLD_SIZE"])
-    return distributed.join(Topology(1, size, Device.cpu, "fork", 1))
+    return distributed.join(Topology(1, size, Device.cpu, "fork", 1), timeout_s=600.0)
 
 
 def _run(function: Callable[..., Any], ranks: int, call: tuple[Any, ...]) -> list[Rank]:

@@ -18,6 +18,7 @@ from train.node.env import read_node_env
 from train.node.node import Node
 from train.node.process import Entry, leave_process, run_rank
 from train.node.start import TRAIN, Program
+from train.pulse import PULSE
 
 
 def _meet(folder: RunFolder) -> int:
@@ -93,8 +94,41 @@ def cut_off(folder: RunFolder, attempt: int) -> None:
     time.sleep(600)
 
 
+def sleeps(folder: RunFolder, attempt: int) -> None:
+    """Three steps; then the last rank sleeps in one, and the others wait for it."""
+    own = _step_to(_meet(folder), 3)
+    if own == int(os.environ["WORLD_SIZE"]) - 1:
+        time.sleep(600)
+    _wait_in_collective()
+
+
+def steps_on(folder: RunFolder, attempt: int) -> None:
+    """Steps until somebody writes the file `enough`."""
+    rank, number = _meet(folder), 0
+    while not (folder.path / "enough").exists():
+        number += 1
+        _step_to(rank, number, number)
+        time.sleep(0.05)
+
+
+def works_alone(folder: RunFolder, attempt: int) -> None:
+    """Rank 0 works for long, giving signs; the others wait for it."""
+    rank = _step_to(_meet(folder), 1)
+    for _ in range(100 if rank == 0 else 0):
+        PULSE.beat()
+        time.sleep(0.1)
+    _wait_in_collective()
+
+
+def _step_to(rank: int, last: int, first: int = 1) -> int:
+    PULSE.enter("train")
+    for number in range(first, last + 1):
+        PULSE.step(number)
+    return rank
+
+
 PROGRAMS: dict[str, Entry] = {
-    entry.__name__: entry for entry in (fine, raises, killed, segfault, exits, deaf, lasts, cut_off)
+    entry.__name__: entry for entry in (fine, raises, killed, segfault, exits, deaf, lasts, cut_off, sleeps, steps_on, works_alone)
 }
 
 

@@ -36,13 +36,15 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_run(path: Path, start: str = "fork", nodes: int = 1) -> RunFolder:
+def make_run(path: Path, start: str = "fork", nodes: int = 1, train_limit_s: float = 600.0) -> RunFolder:
     folder = RunFolder(path)
+    config = RunConfig()
+    config.health.limits_s.train = train_limit_s
     layout = Layout(Batch(2 * nodes, 4 * nodes, 1, 2), {})
     plan = Plan(
         run_id="test-00000000",
         run_dir=str(path),
-        config=RunConfig(),
+        config=config,
         topology=Topology(nodes, 2, Device.cpu, start, 1),
         layouts={2 * nodes: layout},
         model_type="llama",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from train.pulse import PULSE
+
 PIECE = 1 << 20
 """Bytes that are written and then hashed, while the processor's cache still has them."""
 
@@ -45,6 +47,7 @@ class HashingFile:
             piece = view[start : start + PIECE]
             self._write_all(piece)
             self._digest.update(piece)
+            PULSE.beat()
         self.size += view.nbytes
         return view.nbytes
 

@@ -10,7 +10,9 @@ import os
 from multiprocessing.connection import Connection
 
 from train.checkpoint.jobs import Answer, Job
+from train.node.env import read_own_pulse
 from train.node.process import die_with_parent, set_process_name
+from train.pulse import PULSE
 
 NICENESS = 10
 """Where cores are short, the training's threads come first."""
@@ -21,6 +23,9 @@ def main() -> int:
     die_with_parent()
     set_process_name("checkpoints")
     os.nice(NICENESS)
+    pulse = read_own_pulse(os.environ)
+    if pulse is not None:
+        PULSE.attach(pulse, beside=True)
     with Connection(0) as connection:
         while True:
             try:

@@ -30,7 +30,8 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
         ExportError: there is no checkpoint, or the export's logits are not the engine's.
     """
     plan = read_plan(folder.run_json)
-    world = distributed.join(plan.topology, plan.config.train.deterministic)
+    config = plan.config
+    world = distributed.join(plan.topology, config.health.collective_timeout_s, config.train.deterministic)
     journal = Journal(folder, attempt, active=world.first)
     journal.phase("load")
     layout = layout_of(plan, world)

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from conf.layout import RunFolder
+from train.pulse import PULSE
 
 PHASE_INTERVAL_S = 1.0
 
@@ -44,7 +45,11 @@ class Journal:
         self.event("warning", text=text)
 
     def phase(self, phase: str, done: int | None = None, total: int | None = None, unit: str | None = None) -> None:
-        """Say what the run is doing and how far it is: its start, its end, and at most once a second between."""
+        """Say what the run is doing and how far it is: its start, its end, and at most once a second between.
+
+        Each call is a sign of progress, on every rank.
+        """
+        PULSE.enter(phase)
         now = time.monotonic()
         name, last = self._last_phase
         if phase == name and done != total and now - last < PHASE_INTERVAL_S:

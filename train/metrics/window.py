@@ -1,4 +1,4 @@
-"""What is measured between two lines of metrics.jsonl: loss, throughput, memory.
+"""What is measured between two lines of metrics.jsonl: loss, throughput, memory, the pace of the ranks.
 
 Losses are added up on the device and read once a line. Rates count the useful tokens of all ranks, without padding, and
 the time of the steps, without evaluations and checkpoints.
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from train.data.batches import Step
 from train.distributed import World
+from train.metrics.pace import Pace
 
 GIB = 1 << 30
 
@@ -21,9 +22,10 @@ GIB = 1 << 30
 class Window:
     """Sums over the steps since the last line."""
 
-    def __init__(self, world: World, operations_per_token: float, peak: float | None):
+    def __init__(self, world: World, operations_per_token: float, peak: float | None, pace: Pace):
         """`operations_per_token` and `peak` operations a second of one device give MFU; no peak, no MFU."""
         self._world = world
+        self.pace = pace
         self._operations = operations_per_token
         self._peak = peak
         self._loss = torch.zeros((), dtype=torch.float64, device=world.device)
@@ -59,7 +61,11 @@ class Window:
 
     def read(self) -> dict[str, float]:
         """The window as metrics, and begin the next one; waits for the device; a collective."""
-        values = {"train/loss": self.loss()}
+        gathered = torch.zeros(1 + self._world.size, dtype=torch.float64, device=self._world.device)
+        gathered[0] = self._loss
+        gathered[1 + self._world.rank] = self.pace.take(self._world.device)
+        total, *shares = self._world.sum_on_device(gathered).tolist()
+        values = {"train/loss": total / max(1, self._targets)}
         seconds = max(time.monotonic() - self._started - self._outside_s, 1e-9)
         steps = max(1, self._steps)
         per_second = self._tokens / seconds
@@ -71,6 +77,9 @@ class Window:
             "data/useful_share": self._useful / steps,
             **memory(self._world.device),
         }
+        factor = self.pace.compare(shares, self._steps, seconds)
+        if factor is not None:
+            values["health/straggler_factor"] = factor
         if self._peak is not None:
             values["perf/mfu"] = per_second / self._world.size * self._operations / self._peak
         self.begin()

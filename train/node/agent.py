@@ -129,8 +129,11 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
 
 def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: Ending) -> None:
     from train.node.elastic import make_agent, run_to_end
+    from train.node.inquest import HangError
+    from train.node.watchdog import guarded
 
-    node.attempt.logs.mkdir(parents=True, exist_ok=True)
+    for made in (node.attempt.logs, node.attempt.stacks):
+        made.mkdir(parents=True, exist_ok=True)
     entrypoint = make_entrypoint(start, node.program, node.folder, node.environment.attempt)
     agent = make_agent(
         entrypoint,
@@ -139,9 +142,12 @@ def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: En
         head=node.environment.head,
         port=port,
         scratch=node.environment.scratch,
+        guard=lambda first_rank, watch: guarded(node, meeting, first_rank, watch),
     )
     try:
         ending.succeeded = run_to_end(agent)
+    except HangError as error:
+        ending.failure = error.failure or describe_failure(error, -1, node.environment.node)
     finally:
         if agent.watch is not None:
             ending.exits = agent.watch.exits(ending.succeeded)

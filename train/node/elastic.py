@@ -1,7 +1,7 @@
 """The owner of torchelastic: starts the ranks of a node with its agent and follows them to their end.
 
-Only its documented parts are used, save `_start_workers` and `_exit_barrier`, which are overridden to learn the process
-ids and to leave in a way that a signal can end.
+Only its documented parts are used, save `_start_workers`, `_monitor_workers` and `_exit_barrier`, which are overridden
+to learn the process ids, to look for ranks that hang, and to leave in a way that a signal can end.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch.distributed.elastic.agent.server.api import WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs
 
 from train.node.meeting import Meeting
 from train.node.watch import GRACE_S, Watch
+from train.node.watchdog import Watchdog, prepare_scratch
 
 MONITOR_S = 0.1
+Guard = Callable[[int, Watch], Watchdog]
 
 
 class OwnLogs(LogsSpecs):
@@ -45,21 +47,33 @@ class OwnLogs(LogsSpecs):
 
 
 class RankAgent(LocalElasticAgent):
-    """torchelastic's agent, which hands the process ids to a watch as soon as there are any."""
+    """torchelastic's agent, which hands the process ids to a watch, and its ranks to a watchdog, once there are any."""
 
-    def __init__(self, spec: WorkerSpec, logs: LogsSpecs, meeting: Meeting, start_method: str):
+    def __init__(self, spec: WorkerSpec, logs: LogsSpecs, meeting: Meeting, start_method: str, guard: Guard):
         super().__init__(spec, logs, start_method=start_method, shutdown_timeout=int(GRACE_S))
         self._meeting = meeting
+        self._guard = guard
         self.watch: Watch | None = None
+        self._watchdog: Watchdog | None = None
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, int]:
         answer = signal.getsignal(signal.SIGTERM)  # the node agent's own, which torchelastic replaces
         pids: dict[int, int] = super()._start_workers(worker_group)
         signal.signal(signal.SIGTERM, answer)
-        self.watch = Watch(pids, worker_group.workers[0].global_rank)
+        first_rank = worker_group.workers[0].global_rank
+        self.watch = Watch(pids, first_rank)
+        self._watchdog = self._guard(first_rank, self.watch)
         return pids
 
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        if result.state is WorkerState.HEALTHY and self._watchdog is not None:
+            self._watchdog.look()
+        return result
+
     def _exit_barrier(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.leave()
         self._meeting.leave(succeeded=True)
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
@@ -76,8 +90,13 @@ def make_agent(
     head: str,
     port: int,
     scratch: Path,
+    guard: Guard,
 ) -> RankAgent:
-    """An agent that forks `entrypoint` where it is a function and runs it where it is an argument vector."""
+    """An agent that forks `entrypoint` where it is a function and runs it where it is an argument vector.
+
+    `guard` makes the watchdog once the ranks run, from the number of the first one and their watch.
+    """
+    prepare_scratch(scratch, ranks)
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # they name victims; the agent speaks
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM"
@@ -99,7 +118,7 @@ def make_agent(
         master_addr=head,
         master_port=port,
     )
-    return RankAgent(spec, OwnLogs(scratch), meeting, "spawn" if isinstance(entrypoint, list) else "fork")
+    return RankAgent(spec, OwnLogs(scratch), meeting, "spawn" if isinstance(entrypoint, list) else "fork", guard)
 
 
 def run_to_end(agent: RankAgent) -> bool:
@@ -107,6 +126,7 @@ def run_to_end(agent: RankAgent) -> bool:
 
     Raises:
         NodeLostError: another node failed; the ranks are down.
+        HangError: no rank moved any more; the ranks are down.
         BaseException: what the handler of SIGTERM raised; the ranks are down.
     """
     return not agent.run().is_failed()

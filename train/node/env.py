@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conf.outcome import Cause
+from train.pulse import pulse_file
 
 NODE_NAMES = {
     "MUSTER_RUN": "the run folder",
@@ -29,6 +30,7 @@ RANK_NAMES = {
     "GROUP_RANK": "number of this node",
     "MASTER_ADDR": "address of node 0",
     "MASTER_PORT": "port of the store on node 0",
+    "MUSTER_SCRATCH": NODE_NAMES["MUSTER_SCRATCH"],
 }
 
 
@@ -74,6 +76,7 @@ class RankEnv:
     node: int
     master_addr: str
     master_port: int
+    scratch: Path
 
 
 def read_node_env(environ: Mapping[str, str]) -> NodeEnv:
@@ -102,8 +105,14 @@ def read_attempt(environ: Mapping[str, str]) -> int | None:
     return int(text) if text.isdigit() else None
 
 
+def read_own_pulse(environ: Mapping[str, str]) -> Path | None:
+    """The pulse of the rank that this process belongs to; None where no agent has started it."""
+    scratch, local_rank = environ.get("MUSTER_SCRATCH"), environ.get("LOCAL_RANK", "")
+    return pulse_file(Path(scratch), int(local_rank)) if scratch and local_rank.isdigit() else None
+
+
 def read_rank_env(environ: Mapping[str, str]) -> RankEnv:
-    """torch's variables of a rank.
+    """torch's variables of a rank, and its node's scratch folder.
 
     Raises:
         MissingEnvironmentError: names every variable that is missing or not a number.
@@ -118,6 +127,7 @@ def read_rank_env(environ: Mapping[str, str]) -> RankEnv:
         node=int(environ["GROUP_RANK"]),
         master_addr=environ["MASTER_ADDR"],
         master_port=int(environ["MASTER_PORT"]),
+        scratch=Path(environ["MUSTER_SCRATCH"]),
     )
 
 

@@ -115,6 +115,26 @@ class Meeting(RendezvousHandler):
                 raise NodeLostError(f"node {node} ({self._hosts[node]}) has failed")
         return 0
 
+    def post(self, topic: str, text: str) -> None:
+        """Tell the other agents something; the newest word of a topic counts.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        try:
+            self._open_store().set(_word(topic, self._node), text)
+        except RuntimeError as error:
+            raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {error}") from error
+
+    def read(self, topic: str) -> dict[int, str]:
+        """What the agents said of a topic, by node; those that said nothing are left out.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        told = [node for node in range(len(self._hosts)) if self._has(_word(topic, node))]
+        return {node: self._open_store().get(_word(topic, node)).decode() for node in told}
+
     def leave(self, succeeded: bool, timeout_s: float = 600.0) -> None:
         """Tell the other agents how this node ended. Node 0 holds the store until all have told, or it has failed."""
         if self._store is None or len(self._hosts) == 1:
@@ -183,6 +203,10 @@ class Meeting(RendezvousHandler):
 
 def _arrived(node: int) -> str:
     return f"muster/arrived/{node}"
+
+
+def _word(topic: str, node: int) -> str:
+    return f"muster/{topic}/{node}"
 
 
 def _done(node: int) -> str:

@@ -19,7 +19,10 @@ from conf.layout import RunFolder
 from conf.outcome import Cause
 from train.node.env import RankEnv, read_rank_env
 from train.node.log_tail import STACKS
+from train.node.recorder import answer_the_agent, remember_collectives
+from train.node.stacks import stacks_file
 from train.node.watch import record_failure
+from train.pulse import PULSE, pulse_file
 
 Entry = Callable[[RunFolder, int], None]
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
@@ -38,7 +41,11 @@ def run_rank(entry: Entry, folder: RunFolder, attempt: int, agent_pid: int) -> N
     """
     rank = read_rank_env(os.environ)
     set_process_name(f"rank{rank.rank}")
-    begin_rank(folder.attempt(attempt).rank_log(rank.node, rank.rank), agent_pid)
+    own = folder.attempt(attempt)
+    begin_rank(own.rank_log(rank.node, rank.rank), agent_pid, stacks_file(rank.scratch, rank.local_rank))
+    remember_collectives(os.environ, own.stacks, rank.node)
+    PULSE.attach(pulse_file(rank.scratch, rank.local_rank))
+    answer_the_agent(rank.scratch, rank.local_rank)
     try:
         bind_to_gpu(rank)
         try:
@@ -51,8 +58,8 @@ def run_rank(entry: Entry, folder: RunFolder, attempt: int, agent_pid: int) -> N
     flush_streams()
 
 
-def begin_rank(log: Path, agent_pid: int) -> None:
-    """Own session, death with the agent, both streams appended to `log`.
+def begin_rank(log: Path, agent_pid: int, stacks: Path) -> None:
+    """Own session, death with the agent, both streams appended to `log`, the answers to SIGUSR1 to `stacks`.
 
     SIGTERM is the agent's to understand: Slurm sends it to every process of a step when it preempts, and a rank that
     died of it could not save. Agents end their ranks with SIGKILL.
@@ -76,7 +83,8 @@ def begin_rank(log: Path, agent_pid: int) -> None:
         if reconfigure is not None:
             reconfigure(line_buffering=True)
     faulthandler.enable(file=2, all_threads=True)
-    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)
+    answers = os.open(stacks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    faulthandler.register(signal.SIGUSR1, file=answers, all_threads=True, chain=False)
 
 
 def _end_failed(error: BaseException, folder: RunFolder, attempt: int, rank: RankEnv) -> NoReturn:

@@ -47,6 +47,11 @@ class Watch:
         for thread in self._threads:
             thread.start()
 
+    def living(self) -> dict[int, int]:
+        """Process ids of the ranks whose end was not seen yet, by local rank."""
+        with self._lock:
+            return {local_rank: pid for local_rank, pid in self._pids.items() if local_rank not in self._exits}
+
     def mark_ending(self) -> None:
         """From here on an end by SIGTERM or SIGKILL is the agent's doing, and one that lingers is killed."""
         with self._lock:
