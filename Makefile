@@ -23,8 +23,8 @@ demo: $(VENV)/.ready  ## train, check and try a tiny model on this machine
 test: $(VENV)/.ready  ## every test this machine can run
 	$(BIN)/python -m pytest
 
-faults: $(VENV)/.ready  ## every fault that a run survives, on this machine, with its table (an hour or so)
-	MUSTER_KEEP_FAULTS=1 $(BIN)/python -m pytest tests/faults -m ""
+faults: $(VENV)/.ready  ## every fault that a run survives, on this machine, with its table (hours)
+	MUSTER_KEEP_FAULTS=all $(BIN)/python -m pytest tests/faults -m ""
 
 check: $(VENV)/.ready  ## lint, format, types, import contracts
 	$(BIN)/ruff check .

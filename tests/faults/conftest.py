@@ -1,24 +1,23 @@
 """What the tests of faults share: a real Slurm, figures of each fault, and the table at the end.
 
-`make faults` runs all of them and keeps the table in benchmarks/results; `make test` leaves out those marked `long`.
+`make faults` runs all of them and keeps the table in benchmarks/results and docs/faults.md; `make test` leaves out
+those marked `long`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.page import PAGE, RESULTS, page, read_proofs, write_proofs
 from tests.faults.table import TABLE, Proof, lines
 from tests.slurm.conftest import devcluster, person
 
 __all__ = ["devcluster", "person"]
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "faults.json"
 ROWS = {fault.row for fault in TABLE}
 
 proofs: list[Proof] = []
@@ -44,21 +43,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The table; with MUSTER_KEEP_FAULTS it is written down too."""
-    if not proofs or not os.environ.get("MUSTER_KEEP_FAULTS"):
+    """The table; with MUSTER_KEEP_FAULTS written down too: `all` of it anew, or `these` tests among the others."""
+    keep = os.environ.get("MUSTER_KEEP_FAULTS")
+    if not proofs or keep not in ("all", "these"):
         return
+    known = read_proofs(RESULTS) if keep == "these" else []
+    ran = {proof.case for proof in proofs}
+    kept = [*(proof for proof in known if proof.case not in ran), *proofs]
     terminalreporter.section("faults")
-    for line in lines(proofs):
+    for line in lines(kept):
         terminalreporter.write_line(line)
-    from benchmarks.measure import machine
-
-    content = {
-        "name": "faults",
-        "title": "Faults that a run survives",
-        "command": "make faults",
-        "machine": machine(),
-        "figures": [
-            {"row": proof.row, "case": proof.case, "passed": proof.passed, **proof.figures} for proof in proofs
-        ],
-    }
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n")
+    write_proofs(RESULTS, kept)
+    PAGE.write_text(page(RESULTS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -248,7 +249,7 @@ def state_of(scene: Scene) -> str:
 def goodput(folder: RunFolder, steps: int) -> dict[str, Any]:
     """Useful step time against the time from the first step's job to the end; what was lost."""
     made = [line for line in live.metrics(folder) if "train/loss" in line]
-    pairs = zip(made, made[1:], strict=False)
+    pairs = itertools.pairwise(made)
     times = sorted(
         b["time"] - a["time"] for a, b in pairs if a["attempt"] == b["attempt"] and b["step"] == a["step"] + 1
     )

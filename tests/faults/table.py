@@ -63,19 +63,42 @@ TABLE = (
 )
 
 
+MEASURED = {
+    "noticed_s": "noticed after, s",
+    "again_s": "running again after, s",
+    "steps_lost": "steps lost",
+    "goodput": "goodput",
+}
+"""Figures with a column of their own: seconds from the fault to the end of the attempt, seconds from the new start to
+its first step (time in the queue apart), steps done again, useful step time / wall time."""
+
+
 def lines(proofs: Sequence[Proof]) -> list[str]:
     """The table as Markdown: a line for each proof, and one for each row that no test proved."""
-    out = [
-        "| # | fault | what must happen | mark | test | passed | measured | seen on NCCL |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = ["#", "fault", "what must happen", "mark", "test", "passed", *MEASURED.values(), "further", "seen on NCCL"]
+    out = [_row(head), _row(["---"] * len(head))]
     for fault in TABLE:
-        head = f"| {fault.row} | {fault.fault} | {fault.must} | {fault.mark} |"
+        about = [str(fault.row), fault.fault, fault.must, fault.mark]
         nccl = "yes" if fault.seen_on_nccl else "no"
         own = [proof for proof in proofs if proof.row == fault.row]
         if not own:
-            out.append(f"{head} – | not run | | {nccl} |")
-        for proof in own:
-            measured = ", ".join(f"{name} {value}" for name, value in proof.figures.items())
-            out.append(f"{head} {proof.case} | {'yes' if proof.passed else 'NO'} | {measured} | {nccl} |")
+            out.append(_row([*about, "not run", "", *[""] * len(MEASURED), "", nccl]))
+        for place, proof in enumerate(own):
+            shown = about if place == 0 else ["", "", "", ""]
+            figures = [str(proof.figures.get(name, "")) for name in MEASURED]
+            further = ", ".join(
+                f"{name} {_words(value)}" for name, value in proof.figures.items() if name not in MEASURED
+            )
+            passed = "yes" if proof.passed else "NO"
+            out.append(_row([*shown, f"`{proof.case}`", passed, *figures, further, nccl if place == 0 else ""]))
     return out
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "|" + "|".join(f" {cell.replace('|', '/')} " for cell in cells) + "|"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    return str(value)
