@@ -24,8 +24,8 @@ make faults
 ```
 
 breaks real processes, links, disks, files and services, of real runs by the command line and, where nodes are spoken
-of, on a real Slurm; it takes hours and writes this page. `make test` runs a part that covers each class. What a run does
-about each: [surviving.md](surviving.md); what you see: [troubleshooting.md](troubleshooting.md).
+of, on a real Slurm; it takes hours and writes this page. `make test` runs a part that covers each class. What a run
+does about each: [surviving.md](surviving.md); what you see: [troubleshooting.md](troubleshooting.md).
 
 Seconds are those of the machine below, which had other work to do. *Exact* is: final weights equal, bit for bit, to
 those of a run that nothing disturbed. *Goodput* is useful step time / wall time. Ranks on CPUs talk over gloo, which
