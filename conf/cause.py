@@ -17,6 +17,9 @@ from conf.outcome import AgentReport, Cause, Failure, RankExit
 TERMINATED = "the agent was told to end (SIGTERM)"
 """What an agent says that was told to end."""
 
+NO_PROGRESS = "no sign of progress"
+"""How the watchdog's word on a rank that stood still begins: it has looked at all of them, and names the one."""
+
 ABORTED = "terminate called"
 """What C++ prints before it aborts; what it threw stands in the lines after it."""
 
@@ -114,7 +117,7 @@ def _victimhood(failure: Failure) -> int:
         return 4
     if failure.cause is Cause.lost_peer:
         return 3
-    if failure.cause in WAITED_IN_VAIN:
+    if failure.cause in WAITED_IN_VAIN and not failure.message.startswith(NO_PROGRESS):
         return 2
     return 1 if failure.origin not in (None, failure.rank) else 0
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from conf.cause import WAITED_IN_VAIN
 from conf.failure_texts import telling_lines
 from conf.layout import Attempt, RunFolder
 from conf.outcome import AgentReport, Cause, read_records
 from launcher.runs.cause import RootCause
 from launcher.runs.read import last_text_lines, read_lines
+from launcher.why import stood_still
 from slurm.words import Word, words_of
 
 SCANNED = 400
@@ -19,6 +21,8 @@ TOLD = 4
 LOG_LINES = 8
 TRACEBACK_LINES = 14
 WARNINGS = 3
+WAITING = WAITED_IN_VAIN | {Cause.lost_peer}
+"""Classes of which stacks and collectives tell more, where they were kept."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ def collect(folder: RunFolder, attempt: Attempt, root: RootCause | None, found: 
     evidence = []
     if root is not None and root.traceback:
         evidence.append(Evidence(_who(root), shortened(root.traceback.rstrip().splitlines(), TRACEBACK_LINES)))
+    if root is not None and root.cause in WAITING and attempt.stacks.is_dir():
+        told = {"the flight recorder": stood_still.collectives(attempt)}
+        told[f"where each rank was ({place(folder, attempt.stacks)})"] = list(stood_still.places(attempt, root.rank))
+        evidence += [Evidence(source, tuple(lines)) for source, lines in told.items() if lines]
     if found.slurm:
         evidence.append(Evidence("Slurm", tuple(word.line for word in found.slurm[:TOLD])))
     for host, lines in found.kernel.items():

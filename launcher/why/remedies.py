@@ -215,7 +215,7 @@ def longer_lead(case: Case) -> list[Change]:
 def phase_limit(case: Case) -> list[Change]:
     """The limit of the phase that stood still."""
     limits = case.plan.config.health.limits_s
-    found = re.search(r"\b(prepare|load|first_step|train|evaluate|save|export)\b", case.words)
+    found = re.search(r"progress for \d+ s in (prepare|load|train|evaluate|save|export)\b", case.words)
     if found is None:
         return []
     now = float(getattr(limits, found[1]))

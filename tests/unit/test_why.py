@@ -205,6 +205,38 @@ def test_a_lost_agent_is_explained_by_slurm(tmp_path: Path) -> None:
     assert NODE_FAILED in verdict.message
 
 
+STACK = """{"rank": 1, "phase": "train", "step": 12, "state": "S"}
+Thread 0x01 (most recent call first):
+  File "/usr/lib/threading.py", line 9 in wait
+
+Thread 0x02 (most recent call first):
+  File "/x/torch/distributed.py", line 77 in all_reduce
+  File "/x/train/engine.py", line 5 in backward
+"""
+
+
+def test_a_hang_shows_where_each_rank_was_and_who_did_not_come(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    attempt = begin(folder)
+    attempt.stacks.mkdir()
+    for rank, number in ((0, 9), (1, 8)):
+        attempt.stack(0, rank).write_text(STACK.replace('"rank": 1', f'"rank": {rank}'))
+        entry = {"process_group": ["0", "default_pg"], "collective_seq_id": number, "profiling_name": "gloo:all_reduce"}
+        attempt.flight(0, rank).write_text(json.dumps([{"entries": [entry]}]))
+    quiet = "no sign of progress for 61 s in train after step 12 (limit 60 s)"
+    write_failure(attempt, failure(Cause.user_code, 0, time=40.0))
+    write_failure(attempt, failure(Cause.hang, 1, time=9.0, message=quiet))
+    end(folder, state=State.failed, reason="hang")
+    found = diagnose(folder, None)
+    assert found.verdict is not None
+    assert (found.verdict.cause, found.verdict.rank) == (Cause.hang, 1)
+    shown = {each.source: each.lines for each in found.evidence}
+    assert shown["the flight recorder"] == ("gloo:all_reduce (number 9): rank 0 waits, rank 1 did not come",)
+    first = shown["where each rank was (attempts/0/stacks)"][0]
+    assert first == "rank 1 (phase train step 12): distributed.py:77 all_reduce ← engine.py:5 backward"
+    assert [change.key for change in found.changes] == ["health.limits_s.train"]
+
+
 def test_the_attempt_in_question(tmp_path: Path) -> None:
     """The newest by itself, any by its number; each with its own failure and what followed."""
     folder = make_run(tmp_path)

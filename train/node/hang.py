@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from conf.cause import NO_PROGRESS
 from conf.flight_recorder import Absence, Collective, absences
 
 IN_COLLECTIVE = ("torch/distributed/distributed_c10d.py", "deepspeed/comm/")
@@ -152,7 +153,7 @@ def _blame(stand: Stand, why: str) -> Culprit:
 def describe(stand: Stand, why: str) -> str:
     """The failure in a line: `no sign of progress for 612 s in train after step 41 (limit 600 s); …`."""
     at = f" after step {stand.step}" if stand.step else ""
-    quiet = f"no sign of progress for {stand.quiet_s:.0f} s in {stand.phase}{at} (limit {stand.limit_s:.0f} s)"
+    quiet = f"{NO_PROGRESS} for {stand.quiet_s:.0f} s in {stand.phase}{at} (limit {stand.limit_s:.0f} s)"
     return "; ".join(filter(None, (quiet, why, stand.whereabouts)))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from conf.cause import NO_PROGRESS
 from conf.flight_recorder import Collective, read_newest
 from conf.layout import Attempt
 from conf.outcome import Cause, Failure
@@ -132,7 +133,7 @@ class Inquest:
         """The failure, told by the node of the rank at fault, or by the first node that still speaks."""
         stand = stands.get(culprit.rank)
         quiet_s = max((one.quiet_s for one in stands.values()), default=0.0)
-        message = describe(stand, culprit.why) if stand else f"no sign of progress for {quiet_s:.0f} s; {culprit.why}"
+        message = describe(stand, culprit.why) if stand else f"{NO_PROGRESS} for {quiet_s:.0f} s; {culprit.why}"
         host = self.place.hosts[culprit.node]
         speakers = {one.node for one in stands.values()}
         if self.place.node == min(speakers):
