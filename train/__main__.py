@@ -55,7 +55,9 @@ def _read_step(words: list[str]) -> int | None:
 def _agent(folder: RunFolder, _step: int | None) -> int:
     from train.node.env import read_node_env
     from train.node.start import TRAIN, Program, own_argv
+    from train.node.streams import use_patient_streams
 
+    use_patient_streams()
     good = _run_agent(folder, Program(TRAIN, _train, own_argv("rank", folder.path)))
     environment = read_node_env(os.environ)
     if environment.is_local:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conf.layout import RunFolder
+from train.metrics import lines as line_files
 from train.metrics.journal import Journal
 
 
@@ -54,3 +60,65 @@ def test_a_phase_is_said_at_its_start_and_end_and_not_too_often_between(tmp_path
     assert said[0] == ("evaluate", 1)
     assert said[-2:] == [("evaluate", 1000), ("train", None)]
     assert len(said) < 20
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file grows beyond `size` bytes: the kernel writes what fits, then refuses."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("more", [0, 1, 30, 100], ids=["none", "a byte", "half a line", "a line and a half"])
+def test_lines_wait_for_a_full_disk(tmp_path: Path, more: int) -> None:
+    folder = RunFolder(tmp_path)
+    journal = Journal(folder, 0)
+    journal.metrics(1, {"a": 1})
+    with room_for(folder.metrics.stat().st_size + more):
+        for step in range(2, 50):
+            journal.metrics(step, {"a": step})
+        assert len(folder.metrics.read_bytes().splitlines()) < 5
+    assert not folder.events.exists()
+    journal.metrics(50, {"a": 50})
+    assert [line["step"] for line in lines(folder.metrics)] == list(range(1, 51))
+    (warning,) = lines(folder.events)
+    assert "metrics.jsonl waited" in warning["text"]
+    assert "File too large" in warning["text"]
+    assert "all are there now" in warning["text"]
+    journal.metrics(51, {"a": 51})
+    assert len(lines(folder.events)) == 1
+
+
+def test_the_oldest_lines_go_where_too_many_wait(tmp_path: Path) -> None:
+    file = line_files.Lines(tmp_path / "lines")
+    count = line_files.MOST_WAITING + 10
+    with room_for(0):
+        for number in range(count):
+            assert file.append(b"%d" % number) is None
+    said = file.append(b"last")
+    assert said is not None
+    assert "11 of them are lost" in said
+    written = (tmp_path / "lines").read_text().splitlines()
+    assert written == [*map(str, range(11, count)), "last"]
+
+
+def test_a_line_that_a_kill_cut_short_stays_alone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.events.write_text('{"event":"warning"}\n{"event":"war')
+    Journal(folder, 1).event("warning", text="x")
+    cut, whole = folder.events.read_text().splitlines()[1:]
+    assert cut == '{"event":"war'
+    assert json.loads(whole)["text"] == "x"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_who_prints_survives_a_full_disk() -> None:
+    program = "from train.node.streams import use_patient_streams; use_patient_streams(); print('x' * 100000)"
+    with Path("/dev/full").open("w") as full:
+        patient = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=full, check=False)
+        plain = subprocess.run([sys.executable, "-c", "print('x' * 100000)"], stdout=full, stderr=full, check=False)
+    assert (patient.returncode, plain.returncode != 0) == (0, True)

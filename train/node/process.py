@@ -9,7 +9,6 @@ import ctypes
 import faulthandler
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from train.node.env import RankEnv, read_rank_env
 from train.node.log_tail import STACKS
 from train.node.recorder import answer_the_agent, remember_collectives
 from train.node.stacks import stacks_file
+from train.node.streams import flush_streams, use_patient_streams
 from train.node.watch import record_failure
 from train.pulse import PULSE, pulse_file
 
@@ -78,10 +78,7 @@ def begin_rank(log: Path, agent_pid: int, stacks: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(line_buffering=True)
+    use_patient_streams()
     faulthandler.enable(file=2, all_threads=True)
     answers = os.open(stacks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     faulthandler.register(signal.SIGUSR1, file=answers, all_threads=True, chain=False)
@@ -94,15 +91,6 @@ def _end_failed(error: BaseException, folder: RunFolder, attempt: int, rank: Ran
     faulthandler.dump_traceback(file=2, all_threads=True)
     traceback.print_exception(error)
     leave_process(1)
-
-
-def flush_streams() -> None:
-    """Write out what Python has buffered; a full disk is no reason to fail here."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue
 
 
 def leave_process(status: int) -> NoReturn:
