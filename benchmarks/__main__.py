@@ -15,6 +15,7 @@ NAMES = (
     "banking77",
     "gsm8k_methods",
     "sweep",
+    "checkpoint",
 )
 
 
