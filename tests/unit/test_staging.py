@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import resource
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from train.checkpoint.engine_files import write_object
 from train.checkpoint.jobs import Write
 from train.checkpoint.staging import Staging
 from train.checkpoint.storage import sha256_of
+from train.checkpoint.writer import answer
 
 CPU = torch.device("cpu")
 
@@ -143,6 +145,18 @@ def test_a_writer_makes_the_same_files(arena: Arena, tmp_path: Path) -> None:
         assert (file.size, file.sha256) == sha256_of(tmp_path / file.name)
     loaded = torch.load(tmp_path / "states" / "a state dict with tied weights", weights_only=True)
     assert loaded["embedding.weight"].data_ptr() == loaded["head.weight"].data_ptr()
+
+
+def test_a_full_disk_is_the_writers_answer(arena: Arena, tmp_path: Path) -> None:
+    staging = Staging(arena, tmp_path)
+    staging.take({"t": torch.ones(100_000)}, tmp_path / "states" / "a")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        given = answer(Write(tmp_path, tuple(staging.files), arena.descriptor, arena.size))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (given.files, given.error) == ([], "File too large")
 
 
 def test_the_memory_is_gone_with_its_owner() -> None:

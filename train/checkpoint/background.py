@@ -44,22 +44,33 @@ class Background:
     def prepare(self, engine: Engine) -> None:
         """Take the memory and start the writer beside the training, before the first save; once."""
         if self._arena is None:
-            arena, writer = self._made()
+            arena, _ = self._made()
             arena.prepare(engine.saved_bytes())
-            attempted(writer.start)
+            attempted(self.start_writer)  # where that fails, the save says so
+
+    def start_writer(self) -> None:
+        """Start the process unless it runs.
+
+        Raises:
+            OSError: no process can be made.
+        """
+        _, writer = self._made()
+        writer.start()
 
     def begin(
         self, engine: Engine, step: int, state: dict[str, Any], retention: Retention | None = None
     ) -> Saved | None:
         """Copy what is saved and let the writers write it; a collective. Nothing may be in flight.
 
-        Returns None where that has begun, else how it failed.
+        Returns None where that has begun; else how it ended: it failed, or the step is saved already.
 
         Raises:
             NoRoomError: on all ranks, where one has no memory for the copy.
             RuntimeError: a rank failed for another reason than its file system.
         """
         started = time.monotonic()
+        if self._world.said_by_first(self._folder.checkpoint(step).exists()):
+            return Saved(step, 0.0, 0)
         arena, writer = self._made()
         partial, error = checkpoint.new_partial(self._world, self._folder.checkpoint(step))
         staging = Staging(arena, partial)

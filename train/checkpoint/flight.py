@@ -66,10 +66,12 @@ class Flight:
         return None
 
     def _published(self, answers: list[Answer]) -> Saved | None:
-        return None if self._failed(answers) else self._saved()
+        return None if self._failed(answers) else self._ended(answers)
 
-    def _discarded(self, answers: list[Answer]) -> Saved | None:
-        return self._saved()
+    def _ended(self, answers: list[Answer]) -> Saved | None:
+        # Rank 0's clock is that of its writer, which was done before anybody looked.
+        now = answers[0].at if self._world.first else time.monotonic()
+        return Saved(self.step, now - self._started, self._bytes, self._error, self.stall)
 
     def _failed(self, answers: Sequence[Answer]) -> bool:
         """Whether a rank failed; then the stage that comes is to discard what was written."""
@@ -77,13 +79,9 @@ class Flight:
         if error is None:
             return False
         self._error, self._bytes = error, 0
-        self._next(Discard(self._partial), self._discarded)
+        self._next(Discard(self._partial), self._ended)
         return True
 
     def _next(self, job: Job, after: Callable[[list[Answer]], Saved | None]) -> None:
         self._round = Round(self._world, self._writer, job if self._world.first else None)
         self._after = after
-
-    def _saved(self) -> Saved:
-        seconds = time.monotonic() - self._started
-        return Saved(self.step, seconds, self._bytes, self._error, self.stall)

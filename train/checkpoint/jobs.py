@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,11 +43,15 @@ class StagedFile:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a job: the files written, or why it failed; `given_up` where another's failure was the reason."""
+    """What came of a job: the files written, or why it failed; `given_up` where another's failure was the reason.
+
+    `at` is the host's `time.monotonic` when it was done.
+    """
 
     files: list[WrittenFile] = field(default_factory=list)
     error: str | None = None
     given_up: bool = False
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,9 @@ class Write:
     size: int
 
     def run(self) -> Answer:
-        with mmap.mmap(self.descriptor, self.size, prot=mmap.PROT_READ) as arena, memoryview(arena) as content:
-            return Answer([self._write(file, content) for file in self.files])
+        # Not closed by hand: a failed write's traceback still holds pieces of it, and closing would hide that error.
+        content = memoryview(mmap.mmap(self.descriptor, self.size, prot=mmap.PROT_READ))
+        return Answer([self._write(file, content) for file in self.files])
 
     def _write(self, staged: StagedFile, content: memoryview) -> WrittenFile:
         path = self.partial / staged.name

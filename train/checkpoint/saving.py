@@ -25,15 +25,15 @@ def _begin(training: Training) -> bool:
     training.journal.phase("save")
     step, state = training.progress.step, _state(training)
     try:
-        failed = training.background.begin(training.engine, step, state, _retention(training))
+        ended = training.background.begin(training.engine, step, state, _retention(training))
     except NoRoomError as error:
         training.journal.warning(f"training waits while checkpoints are written: {error.strerror}")
         training.saves_beside = False
         training.background.close()
         return False
     training.window.leave_out(time.monotonic() - started)
-    if failed is not None:
-        _conclude(training, failed)
+    if ended is not None:
+        _conclude(training, ended)
     training.journal.phase("train", step, training.total_steps, "steps")
     return True
 

@@ -14,8 +14,8 @@ from train.node.env import read_own_pulse
 from train.node.process import die_with_parent, set_process_name
 from train.pulse import PULSE
 
-NICENESS = 10
-"""Where cores are short, the training's threads come first."""
+NICENESS = 5
+"""Where cores are short the training comes first, but not so far that it would wait for its next save."""
 
 
 def main() -> int:

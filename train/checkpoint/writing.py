@@ -45,7 +45,11 @@ class Writer:
         with its:
             try:
                 self._process = subprocess.Popen(
-                    own_argv(VERB, self._run), stdin=its.fileno(), pass_fds=[self._descriptor], restore_signals=False
+                    own_argv(VERB, self._run),
+                    stdin=its.fileno(),
+                    stdout=subprocess.DEVNULL,  # its last words, on standard error, are the rank's
+                    pass_fds=[self._descriptor],
+                    restore_signals=False,
                 )
             except OSError:
                 ours.close()
