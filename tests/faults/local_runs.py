@@ -15,7 +15,7 @@ from typing import Any
 from conf.layout import RunFolder
 from tests.slurm.live import lines
 
-LIMIT_S = 240.0
+LIMIT_S = 540.0
 SHORT = [
     "cluster.ranks_per_node=2",
     "tracking=none",

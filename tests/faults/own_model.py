@@ -47,6 +47,10 @@ def go_wrong(forwards):
         hoard = []
         while True:
             hoard.append(bytearray(b"x") * (32 << 20))
+    if kind == "gpu_memory":
+        hoard = []
+        while True:
+            hoard.append(torch.ones(1 << 30, dtype=torch.uint8, device="cuda"))
 
 
 def compute_own_loss(outputs):

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from conf.layout import RunFolder
+from conf.outcome import State
 from tests.faults.local_runs import (
     SHORT,
     folder_of,
@@ -28,11 +30,13 @@ from tests.faults.own_model import fault, words, write_own_model
 from tests.slurm import live
 from tests.slurm.live import process_of
 from tests.slurm.person import Person
+from tests.unit.runs import begin, end, make_run
+from train.node.watch import record_failure
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
-STEPS = 60
-EVERY = 10
+STEPS = 40
+EVERY = 8
 DOWN_S = 10.0
 """The table's mark: all ranks are down within this time."""
 TINY = [*SHORT, "experiment=demo", f"train.max_steps={STEPS}", f"checkpoint.save_steps={EVERY}"]
@@ -116,33 +120,41 @@ def go_on(root: Path, folder: RunFolder, whole: RunFolder, figures: dict[str, An
 
 @pytest.mark.fault(1)
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["exit", "crash"])
-def test_a_rank_that_leaves_or_crashes_by_itself(
-    root: Path, own_model: Path, figures: dict[str, Any], kind: str, tmp_path: Path
-) -> None:
-    """A model's own code calls os._exit, or reads where nothing is; the stack of a crash is kept."""
-    undisturbed = folder_of(root, "own") or train_own(root, own_model)
-    overrides = [*TINY, *words(own_model), fault(kind, 1, 25, tmp_path / "gone")]
-    with started(root, *overrides, name=kind) as (process, folder):
+def test_a_rank_that_leaves_by_itself(root: Path, own_model: Path, figures: dict[str, Any], tmp_path: Path) -> None:
+    """A model's own code calls os._exit: no exception, no signal, and the same as after any other end."""
+    run_to_end(root, "run", *TINY, *words(own_model), "name=own", f"run_root={root}")
+    undisturbed = folder_of(root, "own")
+    assert undisturbed is not None
+    overrides = [*TINY, *words(own_model), fault("exit", 1, 2 * EVERY + 3, tmp_path / "gone")]
+    with started(root, *overrides, name="leaves") as (process, folder):
         wait_for((tmp_path / "gone").exists, process, "the fault")
         figures["noticed_s"] = round(end_of(process, time.monotonic()), 1)
     assert figures["noticed_s"] <= DOWN_S
     found = why(root, folder)
-    assert (found["rank"], found["host"]) == (1, os.uname().nodename)
-    if kind == "exit":
-        assert (found["cause"], found["message"]) == ("unknown", "exit status 7")
-        assert any("about to exit" in line for each in found["evidence"] for line in each["lines"])
-    else:
-        assert (found["cause"], found["message"]) == ("killed", "killed by SIGSEGV")
-        assert any("go_wrong" in line for each in found["evidence"] for line in each["lines"])
+    assert (found["cause"], found["rank"], found["host"]) == ("unknown", 1, os.uname().nodename)
+    assert found["message"] == "exit status 7"
+    assert "about to exit" in shown_in(found)
     go_on(root, folder, undisturbed, figures, steps_of(folder, 0)[-1])
 
 
-def train_own(root: Path, own_model: Path) -> RunFolder:
-    run_to_end(root, "run", *TINY, *words(own_model), "name=own", f"run_root={root}")
-    folder = folder_of(root, "own")
-    assert folder is not None
-    return folder
+@pytest.mark.fault(1)
+@pytest.mark.long
+def test_a_crash_in_compiled_code_keeps_its_stack(
+    root: Path, own_model: Path, figures: dict[str, Any], tmp_path: Path
+) -> None:
+    """A model's own code reads where nothing is: the signal, and the Python line that did it."""
+    overrides = [*TINY, *words(own_model), fault("crash", 1, 3, tmp_path / "gone")]
+    with started(root, *overrides, name="crashes") as (process, folder):
+        wait_for((tmp_path / "gone").exists, process, "the fault")
+        figures["noticed_s"] = round(end_of(process, time.monotonic()), 1)
+    found = why(root, folder)
+    assert (found["cause"], found["rank"], found["message"]) == ("killed", 1, "killed by SIGSEGV")
+    assert "go_wrong" in shown_in(found)
+    assert found["title"] == "the process crashed in compiled code"
+
+
+def shown_in(found: dict[str, Any]) -> str:
+    return "\n".join(line for each in found["evidence"] for line in each["lines"])
 
 
 @pytest.mark.fault(2)
@@ -199,6 +211,31 @@ def test_an_allocation_that_is_refused(root: Path, hungry: list[str], figures: d
     found = why(root, folder)
     assert (found["cause"], found["rank"], found["message"]) == ("oom", 1, "MemoryError")
     assert any("hoard.append" in line for line in found["evidence"][0]["lines"])
+
+
+CUDA_TEXT = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.21 GiB is "
+    "free. Process 4711 has 77.90 GiB memory in use. Of the allocated memory 74.12 GiB is allocated by PyTorch, and "
+    "2.31 GiB is reserved by PyTorch but unallocated."
+)
+
+
+@pytest.mark.fault(4)
+def test_gpu_memory_by_the_words_of_torch(tmp_path: Path) -> None:
+    """torch's own exception with its text, as a rank writes it down. On a GPU: tests/gpu/test_memory.py."""
+    folder = make_run(tmp_path, gradient_checkpointing=False, global_batch_size=64, per_device_train_batch_size=8)
+    attempt = begin(folder)
+    record_failure(attempt.failure(1), torch.OutOfMemoryError(CUDA_TEXT), rank=1, node=0)
+    end(folder, state=State.failed, reason="cuda_oom")
+    found = why(tmp_path, folder)
+    assert (found["cause"], found["rank"], found["again"]) == ("cuda_oom", 1, "never")
+    changes = {change["key"]: (change["now"], change["to"]) for change in found["changes"]}
+    assert changes["train.per_device_train_batch_size"] == ("8", "4")
+    assert changes["train.gradient_checkpointing"] == ("false", "true")
+    facts = [change["effect"] for change in found["changes"] if not change["key"]]
+    assert any("predicted for a rank" in fact for fact in facts)
+    assert "measured: 74.12 GiB allocated, 2.31 GiB reserved but free, 2.00 GiB more asked for" in " ".join(facts)
+    assert found["commands"] == [f"muster resume {folder.path.name} --force train.per_device_train_batch_size=4"]
 
 
 def read(path: Path) -> str:

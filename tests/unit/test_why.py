@@ -17,6 +17,7 @@ from conf.outcome import AgentReport, Cause, Failure, RankExit, State
 from conf.schema import ClusterKind
 from launcher import cli
 from launcher.compose.keys import all_keys
+from launcher.sweep.record import Sweep, SweptPoint, encode_sweep
 from launcher.why.advice import ADVICE, Again, advice_for
 from launcher.why.diagnosis import diagnose
 from launcher.why.flat import flat
@@ -342,3 +343,35 @@ def test_pending_reasons_that_a_person_can_change() -> None:
     }
     without = {reason for reason in REASONS if not advice_on(reason)} - harmless
     assert without == set()
+
+
+def test_a_sweep_shows_its_failed_points_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = []
+    for number, cause in enumerate([None, Cause.nan, Cause.cuda_oom, Cause.nan]):
+        folder = make_run(tmp_path, name=f"point{number}")
+        attempt = begin(folder)
+        if cause is None:
+            end(folder, state=State.done, reason="all steps", step=100)
+        else:
+            write_failure(attempt, failure(cause, message=f"{cause.value} in point {number}"))
+            end(folder, state=State.failed, reason=cause.value)
+        points.append(SweptPoint([f"train.seed={number}"], folder.path.name, str(folder.path), str(number)))
+    place = tmp_path / "sweeps" / "seeds-01234567"
+    place.mkdir(parents=True)
+    (place / "sweep.json").write_bytes(encode_sweep(Sweep("seeds-01234567", "submit", [], "/", points)))
+    assert cli.main(["why", "seeds", "--run-root", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 of 4 points ended badly"
+    assert [line for line in lines if line and not line.startswith(" ")][1:3] == [
+        "nan: loss or gradients became NaN or infinite",
+        "cuda_oom: GPU memory ran out",
+    ]
+    assert f"    {points[1].run_id}: nan in point 1" in lines
+    assert cli.main(["why", "seeds", "--run-root", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(point["point"], point["cause"]) for point in told["points"]] == [
+        ("train.seed=1", "nan"),
+        ("train.seed=2", "cuda_oom"),
+        ("train.seed=3", "nan"),
+    ]
+    assert cli.main(["why", "nobody", "--run-root", str(tmp_path)]) == 4
