@@ -50,7 +50,7 @@ ADVICE: tuple[Advice, ...] = (
             "keep less on the host: no offload, a larger ZeRO stage over more nodes",
             "in the data step: `data.streaming=true`, or fewer `data.prepare_workers`",
         ),
-        ("less_offload", "more_host_memory", "fewer_workers"),
+        ("less_offload", "more_host_memory", "fewer_ranks", "fewer_workers"),
     ),
     Advice(
         Cause.cuda_oom,

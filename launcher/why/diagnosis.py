@@ -72,7 +72,7 @@ def diagnose(folder: RunFolder, jobs: Mapping[str, Job] | None, number: int | No
         evidence.append(Evidence("Slurm's accounting", (words,)))
     said = "\n".join([verdict.message, root.traceback if root else "", *(line for e in evidence for line in e.lines)])
     advice = advice_for(verdict.cause, said)
-    changes = _changes(standing, story, verdict, advice, said)
+    changes = _changes(standing, stories, story, verdict, advice, said)
     return Diagnosis(
         standing,
         stories,
@@ -112,23 +112,40 @@ def _victims(root: RootCause | None, verdict: Verdict) -> tuple[int, ...]:
     return tuple(rank for rank in root.victims if rank >= 0 and rank != verdict.rank) if root is not None else ()
 
 
-def _changes(standing: Standing, story: AttemptStory, verdict: Verdict, advice: Advice, said: str) -> list[Change]:
+def _changes(
+    standing: Standing,
+    stories: list[AttemptStory],
+    story: AttemptStory,
+    verdict: Verdict,
+    advice: Advice,
+    said: str,
+) -> list[Change]:
     failure = None
     if verdict.rank is not None:
         failure = Failure(
             verdict.rank, verdict.node or 0, verdict.host, verdict.time or 0.0, verdict.cause, verdict.message
         )
+    saved = _steps_there(standing.folder)
     case = Case(
         plan=standing.plan,
         failure=failure,
         state=story.state or standing.state,
         words=said,
-        saved=_steps_there(standing.folder),
+        saved=saved,
         save_s=story.save_s,
-        lost_steps=story.lost_steps,
+        lost_steps=_lost(story, stories, saved),
         in_data_step=failure is not None and failure.rank < 0 and story.attempt.data_failure.exists(),
     )
     return [change for name in advice.remedies for change in REMEDIES[name](case)]
+
+
+def _lost(story: AttemptStory, stories: list[AttemptStory], saved: tuple[int, ...]) -> int:
+    """Steps that were made in vain: those that the next attempt made again, else those after what was saved."""
+    if story.last_step is None:
+        return 0
+    later = next((each.first_step for each in stories if each.number > story.number and each.first_step), None)
+    kept = later - 1 if later is not None else max([step for step in saved if step <= story.last_step], default=0)
+    return max(0, story.last_step - kept)
 
 
 def _steps_there(folder: RunFolder) -> tuple[int, ...]:
@@ -143,7 +160,7 @@ def _steps_there(folder: RunFolder) -> tuple[int, ...]:
 def _commands(standing: Standing, changes: list[Change]) -> list[str]:
     """What to type next: the first change that has a key, as it would be tried; a job that lives needs none."""
     run = quote(standing.plan.run_id)
-    if standing.live:
+    if standing.live or standing.state is State.done:
         return _watch_commands(standing)
     keyed = next((change for change in changes if change.key and " " not in change.to), None)
     if keyed is None:

@@ -35,18 +35,6 @@ class AttemptStory:
     def number(self) -> int:
         return self.attempt.number
 
-    @property
-    def failed(self) -> bool:
-        return self.state is State.failed
-
-    @property
-    def lost_steps(self) -> int:
-        """Steps done after the newest checkpoint of this attempt."""
-        if self.last_step is None or self.first_step is None:
-            return 0
-        kept = max(self.saved, default=self.first_step - 1)
-        return max(0, self.last_step - kept)
-
 
 @dataclass
 class _Seen:

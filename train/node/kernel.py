@@ -18,7 +18,7 @@ CGROUP, CGROUP_ROOT, VMSTAT, LOG = (
     Path("/dev/kmsg"),
 )
 TELLING = re.compile(
-    r"out of memory|oom-kill:|nvrm: |xid|fallen off the bus|segfault at|traps: |hardware error|machine check"
+    r"out of memory|nvrm: |xid|fallen off the bus|segfault at|traps: |hardware error|machine check"
     r"|nfs: server|lustre.*(?:error|evict)|i/o error",
     re.IGNORECASE,
 )
