@@ -62,7 +62,8 @@ def diagnose(folder: RunFolder, jobs: Mapping[str, Job] | None, number: int | No
     root = find_root_cause(story.attempt)
     found = evidences.find(folder, story.attempt)
     own = _written(read_outcome(folder.outcome), story)
-    verdict = conclude(story.state, story.reason, root, own, found, witness.state_of(story.job))
+    state, reason = _ended(story, stories, standing)
+    verdict = conclude(state, reason, root, own, found, witness.state_of(story.job))
     notes = _waiting_notes(folder, standing, witness) if number is None else []
     if verdict is None:
         return Diagnosis(standing, stories, story, notes=notes, commands=_watch_commands(standing))
@@ -102,6 +103,13 @@ def _chosen(stories: list[AttemptStory], standing: Standing, number: int | None)
         over = [story for story in stories[:-1] if story.state is not State.done]
         return over[-1] if over else stories[-1]
     return stories[-1]
+
+
+def _ended(story: AttemptStory, stories: list[AttemptStory], standing: Standing) -> tuple[State | None, str]:
+    """How an attempt ended; of the last one that nobody concluded, as the run stands."""
+    if story.state is None and story is stories[-1] and not standing.live:
+        return standing.state, standing.reason
+    return story.state, story.reason
 
 
 def _written(outcome: Outcome | None, story: AttemptStory) -> Failure | None:

@@ -206,6 +206,20 @@ def test_a_lost_agent_is_explained_by_slurm(tmp_path: Path) -> None:
     assert NODE_FAILED in verdict.message
 
 
+def test_an_attempt_that_ended_before_python_began(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    attempt = begin(folder, pid=2**22 - 1)
+    attempt.agent_log(0).write_text(
+        "setup.sh: line 3: module: command not found\nmuster: job/setup.sh ended with 127\n"
+    )
+    found = diagnose(folder, None)
+    assert found.verdict is not None
+    assert (found.verdict.cause, found.verdict.message) == (Cause.unknown, "attempt 0 ended without a word")
+    assert found.evidence[0].lines[-1] == "muster: job/setup.sh ended with 127"
+    assert found.advice is not None
+    assert any("cluster.setup" in text for text in found.advice.change)
+
+
 STACK = """{"rank": 1, "phase": "train", "step": 12, "state": "S"}
 Thread 0x01 (most recent call first):
   File "/usr/lib/threading.py", line 9 in wait
