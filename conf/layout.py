@@ -121,6 +121,10 @@ class Attempt:
         """The last collectives of one rank (`conf.flight_recorder`)."""
         return self.stacks / f"node{node}-rank{rank}-collectives.json"
 
+    def nccl_flights(self, node: int) -> Path:
+        """The same by NCCL's watchdog when it gives up, which appends the rank to this path."""
+        return self.stacks / f"node{node}-nccl-rank"
+
     @property
     def job_log(self) -> Path:
         """What the batch script said (Slurm's own output file)."""

@@ -39,6 +39,7 @@ from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
 from train.model.parameters import parameter_count
+from train.node.limits import collective_timeout_s
 from train.stop import StopVote
 from train.tasks.task import Task
 from train.training import Ending, Progress, Record, Training, stopped
@@ -60,7 +61,7 @@ def main(folder: RunFolder, attempt: int) -> None:
     """Train the run in `folder` as the rank that torch's environment variables name; the ending is in outcome.json."""
     plan = read_plan(folder.run_json)
     config = plan.config
-    world = distributed.join(plan.topology, config.health.collective_timeout_s, config.train.deterministic)
+    world = distributed.join(plan.topology, collective_timeout_s(config.health), config.train.deterministic)
     train_run(plan, folder, attempt, world)
     distributed.leave()
 

@@ -16,7 +16,7 @@ class LimitsConfig:
     Signs of progress are micro batches, steps, evaluated batches, answers and written files.
     """
 
-    prepare: float = key(3600.0, "Preparing the data; raise it for a folder of data that takes longer to list.")
+    prepare: float = key(7200.0, "Preparing the data; raise it for a model or data that takes longer to download.")
     load: float = key(
         3600.0,
         "From the start of the ranks to the loaded model and checkpoint; raise it where a large model comes from a "
@@ -48,10 +48,10 @@ class HealthConfig:
         "A step counts as hanging after this many times the slowest of the last 32, and never before "
         "`health.limits_s.train`. Raise it where steps differ much in length.",
     )
-    collective_timeout_s: float = key(
-        3600.0,
-        "Longest that a rank waits for the others in one collective before it fails by itself; the backstop of the "
-        "watchdog, so not below the largest of `health.limits_s`.",
+    collective_timeout_s: Optional[float] = key(
+        None,
+        "Longest that a rank waits for the others in one collective before it fails by itself: the backstop of the "
+        "watchdog. Null: the longest of `health.limits_s`.",
     )
     straggler_factor: float = key(
         1.5,

@@ -20,7 +20,7 @@ from conf.cause import all_failures, first_cause
 from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure
 from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
-from conf.schema import RunConfig
+from conf.schema import LimitsConfig, RunConfig
 from train.node.last_words import read_failures, read_reports
 
 pytestmark = pytest.mark.dist
@@ -36,10 +36,10 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-def make_run(path: Path, start: str = "fork", nodes: int = 1, train_limit_s: float = 600.0) -> RunFolder:
+def make_run(path: Path, start: str = "fork", nodes: int = 1, **limits_s: float) -> RunFolder:
     folder = RunFolder(path)
     config = RunConfig()
-    config.health.limits_s.train = train_limit_s
+    config.health.limits_s = LimitsConfig(**limits_s)
     layout = Layout(Batch(2 * nodes, 4 * nodes, 1, 2), {})
     plan = Plan(
         run_id="test-00000000",

@@ -33,7 +33,7 @@ def await_true(seen: Callable[[], bool], what: str) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "exec"])
 def test_a_rank_that_sleeps_in_a_step(tmp_path: Path, port: int, start: str) -> None:
-    folder = make_run(tmp_path, start, train_limit_s=LIMIT_S)
+    folder = make_run(tmp_path, start, train=LIMIT_S)
     with agent(folder, "sleeps", port) as process:
         output, _ = process.communicate(timeout=SLOW_MACHINE_S)
     assert process.returncode == 1, output
@@ -54,7 +54,7 @@ def test_a_rank_that_sleeps_in_a_step(tmp_path: Path, port: int, start: str) -> 
 
 
 def test_a_stopped_rank_of_another_node(tmp_path: Path, port: int) -> None:
-    folder = make_run(tmp_path, nodes=2, train_limit_s=LIMIT_S)
+    folder = make_run(tmp_path, nodes=2, train=LIMIT_S)
     with (
         agent(folder, "steps_on", port, node=1, nodes=2) as other,
         agent(folder, "steps_on", port, node=0, nodes=2) as head,
@@ -78,7 +78,7 @@ def test_a_stopped_rank_of_another_node(tmp_path: Path, port: int) -> None:
 
 
 def test_a_rank_of_another_node_that_sleeps(tmp_path: Path, port: int) -> None:
-    folder = make_run(tmp_path, nodes=2, train_limit_s=LIMIT_S)
+    folder = make_run(tmp_path, nodes=2, train=LIMIT_S)
     with (
         agent(folder, "sleeps", port, node=1, nodes=2) as other,
         agent(folder, "sleeps", port, node=0, nodes=2) as head,
@@ -91,7 +91,7 @@ def test_a_rank_of_another_node_that_sleeps(tmp_path: Path, port: int) -> None:
 
 
 def test_ranks_that_wait_for_one_that_works(tmp_path: Path, port: int) -> None:
-    folder = make_run(tmp_path, nodes=2, train_limit_s=LIMIT_S)
+    folder = make_run(tmp_path, nodes=2, train=LIMIT_S)
     with (
         agent(folder, "works_alone", port, node=1, nodes=2) as other,
         agent(folder, "works_alone", port, node=0, nodes=2) as head,
@@ -102,7 +102,7 @@ def test_ranks_that_wait_for_one_that_works(tmp_path: Path, port: int) -> None:
 
 def test_a_suspended_job_is_no_hang(tmp_path: Path, port: int) -> None:
     """Slurm suspends agent and ranks alike, for as long as it likes."""
-    folder = make_run(tmp_path, train_limit_s=LIMIT_S)
+    folder = make_run(tmp_path, train=LIMIT_S)
     with agent(folder, "steps_on", port) as process:
         marks = [tmp_path / f"met-{rank}" for rank in (0, 1)]
         await_files(*marks)
@@ -114,6 +114,26 @@ def test_a_suspended_job_is_no_hang(tmp_path: Path, port: int) -> None:
         (tmp_path / "enough").write_text("")
         output, _ = process.communicate(timeout=SLOW_MACHINE_S)
     assert process.returncode == 0, output
+
+
+HANGING_DATA = """
+import os, time
+from pathlib import Path
+from train.node.stacks import stacks_file, write_stacks_on_request
+write_stacks_on_request(stacks_file(Path(os.environ["MUSTER_SCRATCH"]), -1))
+time.sleep(600)
+"""
+
+
+def test_a_data_step_that_hangs(tmp_path: Path, port: int) -> None:
+    folder = make_run(tmp_path, prepare=LIMIT_S)
+    with agent(folder, "fine", port, data=HANGING_DATA) as process:
+        output, _ = process.communicate(timeout=SLOW_MACHINE_S)
+    assert process.returncode == 1, output
+    failure = cause_of(folder)
+    assert (failure.rank, failure.node, failure.cause) == (-1, 0, Cause.hang)
+    assert "no sign of progress for 3 s in prepare (limit 3 s); it is the data step" in failure.message
+    assert "line 6 in <module>" in failure.traceback
 
 
 def test_stacks_on_request(tmp_path: Path, port: int) -> None:

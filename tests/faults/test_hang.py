@@ -63,7 +63,10 @@ def running(work: Path, *words: str) -> Iterator[RunFolder]:
     with (work / "output").open("wb") as output:
         process = subprocess.Popen(argv, cwd=work, stdout=output, stderr=output, start_new_session=True)
     try:
-        await_true(lambda: any((work / "runs").glob("*/metrics.jsonl")), work, "the first step")
+        await_true(
+            lambda: process.poll() is not None or any((work / "runs").glob("*/metrics.jsonl")), work, "the first step"
+        )
+        assert process.poll() is None, (work / "output").read_text()
         yield RunFolder(next((work / "runs").glob("*/metrics.jsonl")).parent)
     finally:
         process.terminate()
@@ -123,7 +126,6 @@ def test_a_rank_that_sleeps_in_a_step(tmp_path: Path, figures: dict[str, Any]) -
         "model=hf",
         f"model.model_name_or_path={model}",
         "model.trust_remote_code=true",
-        "model.tokenizer_name_or_path=train",
         "data=demo",
         "parallel=zero1",
         "cluster.ranks_per_node=2",
@@ -146,11 +148,12 @@ def test_a_rank_that_sleeps_in_a_step(tmp_path: Path, figures: dict[str, Any]) -
 def write_own_model(folder: Path, code: str) -> None:
     """A small random model whose class is the person's own."""
     program = (
-        "import sys, torch; from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "import sys; from transformers import ByT5Tokenizer, LlamaConfig, LlamaForCausalLM\n"
         "config = LlamaConfig(vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=2,"
-        " num_attention_heads=4, num_key_value_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=0)\n"
+        " num_attention_heads=4, num_key_value_heads=2, bos_token_id=1, eos_token_id=1, pad_token_id=0)\n"
         "config.auto_map = {'AutoModelForCausalLM': 'modeling_own.Own'}\n"
         "model = LlamaForCausalLM(config); model.config.architectures = ['Own']; model.save_pretrained(sys.argv[1])\n"
+        "ByT5Tokenizer().save_pretrained(sys.argv[1])\n"
     )
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
     (folder / "modeling_own.py").write_text(code)

@@ -288,6 +288,13 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         "has no tokenizer files",
     ),
     "new vocabulary": (BASE, FACTS, {"model__tokenizer_name_or_path": "train"}, "which pretrained weights do not know"),
+    # health
+    "impatient ranks": (
+        BASE,
+        FACTS,
+        {"health__collective_timeout_s": 600.0, "health__limits_s__load": 7200.0},
+        "collective_timeout_s=600 is less than health.limits_s.load=7200, for which a rank may wait; nearest: 7200",
+    ),
     # data
     "no data": (BASE, replace(FACTS, data_files={}), {"data__train_file": None}, "none is given"),
     "no template file": (BASE, FACTS, {"data__chat_template": "chat.jinja"}, "neither a Jinja template nor a file"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conf.flight_recorder import Absence, Collective, absences, read_newest
 from conf.schema import HealthConfig
-from train.node.hang import Stand, describe, find_culprit
+from train.node.hang import Stand, as_traceback, describe, find_culprit
 from train.node.limits import limit_s
 from train.pulse import TRAIN, Pulse, Signs, make_pulse, read_pulse
 
@@ -65,6 +65,17 @@ def test_a_failure_says_what_the_rank_is_in() -> None:
     assert describe(stand(1, stack=loader), "why").endswith("why; it waits for its data")
     expected = "no sign of progress for 60 s in train after step 7 (limit 30 s); why"
     assert describe(stand(1), "why") == expected
+
+
+def test_a_stack_in_pythons_order() -> None:
+    stack = REDUCE + '\n  File "/b.py", line 2 in outer'
+    assert as_traceback(stack).splitlines() == [
+        "Stack (most recent call last):",
+        '  File "/b.py", line 2 in outer',
+        '  File "/p/torch/distributed/distributed_c10d.py", line 1 in x',
+    ]
+    assert len(as_traceback(stack + '\n  File "/b.py", line 2 in outer' * 99).splitlines()) == 32
+    assert as_traceback("py-spy:\nnothing") == "py-spy:\nnothing"
 
 
 def test_a_node_that_says_nothing_is_blamed_first() -> None:
@@ -127,7 +138,7 @@ def test_limits_of_phases() -> None:
     assert limit_s(Signs(phase=TRAIN, made=1, slowest_s=0.1), health) == 100
     assert limit_s(Signs(phase=TRAIN, made=9, slowest_s=60.0), health) == 600  # slow steps are no hang
     assert limit_s(Signs(phase="answer"), health) == limit_s(Signs(phase="evaluate"), health) == 300
-    assert limit_s(Signs(phase="something new"), health) == 3600
+    assert limit_s(Signs(phase="something new"), health) == 7200
 
 
 def test_a_pulse_as_the_agent_sees_it(tmp_path: Path) -> None:

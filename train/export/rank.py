@@ -14,6 +14,7 @@ from train.data.prepared import read_prepared
 from train.export.export import ExportResult
 from train.export.trained import export_trained
 from train.metrics.journal import Journal
+from train.node.limits import collective_timeout_s
 from train.rank import layout_of
 
 
@@ -31,7 +32,7 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
     """
     plan = read_plan(folder.run_json)
     config = plan.config
-    world = distributed.join(plan.topology, config.health.collective_timeout_s, config.train.deterministic)
+    world = distributed.join(plan.topology, collective_timeout_s(config.health), config.train.deterministic)
     journal = Journal(folder, attempt, active=world.first)
     journal.phase("load")
     layout = layout_of(plan, world)

@@ -30,6 +30,7 @@ from train.node.start import Start, choose_start, make_entrypoint, preload, set_
 from train.node.watch import describe_failure, speak_for_the_silent, write_report
 
 if TYPE_CHECKING:
+    from train.node.data_step import DataStep
     from train.node.meeting import Meeting
 
 MEET_S = 600.0
@@ -102,11 +103,11 @@ def _follow(node: Node) -> Ending:
 
 
 def _prepare_and_run(node: Node, ending: Ending) -> None:
-    from train.node.data_step import DataStep, publish, wait_for_marker
+    from train.node.data_step import publish, wait_for_marker
 
     environment = node.environment
     with ExitStack() as stack:
-        step = stack.enter_context(DataStep(node.data_argv, node.folder, node.attempt)) if environment.is_head else None
+        step = stack.enter_context(_data_step(node)) if environment.is_head else None
         preload(node.plan, node.program.modules)
         check_gpus(node.plan)
         start = choose_start(node.plan)
@@ -125,6 +126,14 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
         port = wait_for_marker(node.attempt, node.hosts[0])
     meeting = Meeting(environment.head, port, environment.node, node.hosts, MEET_S, listener)
     _run_ranks(node, start, meeting, port, ending)
+
+
+def _data_step(node: Node) -> DataStep:
+    from train.node.data_step import DataStep
+    from train.node.patient import DataWatch
+
+    watch = DataWatch(node.environment.scratch, node.plan.config.health)
+    return DataStep(node.data_argv, node.folder, node.attempt, watch)
 
 
 def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: Ending) -> None:

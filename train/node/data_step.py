@@ -22,9 +22,13 @@ from conf.layout import Attempt, RunFolder
 from conf.outcome import Cause, Failure
 from conf.schema import Access
 from train.metrics.journal import Journal
+from train.node.env import read_node_env
 from train.node.kernel import KernelWatch
+from train.node.patient import DATA_STEP, DataWatch
 from train.node.process import die_with_parent
+from train.node.stacks import stacks_file, write_stacks_on_request
 from train.node.watch import record_failure
+from train.pulse import PULSE, pulse_file
 
 POLL_S = 0.1
 MARKER_POLL_S = 0.5
@@ -55,10 +59,11 @@ class DataStepError(Exception):
 class DataStep:
     """The child process that prepares the data. Used as a context manager: it never outlives it."""
 
-    def __init__(self, argv: list[str], folder: RunFolder, attempt: Attempt):
+    def __init__(self, argv: list[str], folder: RunFolder, attempt: Attempt, watch: DataWatch):
         self._argv = argv
         self._folder = folder
         self._attempt = attempt
+        self._watch = watch
 
     def __enter__(self) -> DataStep:
         self._kernel = KernelWatch()
@@ -79,12 +84,15 @@ class DataStep:
         """Wait for the data.
 
         Raises:
-            DataStepError: with what it said, or how it ended.
+            DataStepError: with what it said, how it ended, or where it hangs.
             StopAskedError: STOP is there.
         """
         while self._process.poll() is None:
             if self._folder.stop.exists():
                 raise StopAskedError
+            hang = self._watch.look(self._process.pid)
+            if hang is not None:
+                raise DataStepError(hang)
             time.sleep(POLL_S)
         if self._process.returncode != 0:
             raise DataStepError(self._read_failure(self._process.returncode))
@@ -113,6 +121,9 @@ def run_data_step(folder: RunFolder, attempt: int | None) -> int:
     if attempt is not None:
         die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        scratch = read_node_env(os.environ).scratch
+        PULSE.attach(pulse_file(scratch, DATA_STEP))
+        write_stacks_on_request(stacks_file(scratch, DATA_STEP))
     journal = Journal(folder, attempt or 0, active=attempt is not None)
     try:
         from conf.record import read_plan

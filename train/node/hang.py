@@ -19,6 +19,8 @@ LOADER = "train/data/"
 FRAMES = 3
 """Innermost frames that tell what a thread waits in."""
 LONG_STACK = 30
+MOST_RECENT_FIRST = "most recent call first"
+"""In the first line of each of faulthandler's stacks."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,10 @@ def describe(stand: Stand, why: str) -> str:
     return "; ".join(filter(None, (quiet, why, stand.whereabouts)))
 
 
-def shortened(stack: str) -> str:
-    """The innermost frames of a stack."""
-    lines = stack.splitlines()
-    return "\n".join(lines[:LONG_STACK] + (["  …"] if len(lines) > LONG_STACK else []))
+def as_traceback(stack: str) -> str:
+    """The innermost frames of one of faulthandler's stacks, in Python's order: the innermost last."""
+    head, *frames = stack.splitlines() or [""]
+    if MOST_RECENT_FIRST not in head:
+        return stack
+    left_out = ["  …"] if len(frames) > LONG_STACK else []
+    return "\n".join(["Stack (most recent call last):", *left_out, *reversed(frames[:LONG_STACK])])

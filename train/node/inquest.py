@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +14,11 @@ from conf.cause import NO_PROGRESS
 from conf.flight_recorder import Collective, read_newest
 from conf.layout import Attempt
 from conf.outcome import Cause, Failure
-from conf.schema import HealthConfig
 from train.metrics.journal import Journal
-from train.node.hang import Culprit, Stand, describe, find_culprit, shortened
-from train.node.limits import limit_s
+from train.node.hang import Culprit, Stand, as_traceback, describe, find_culprit
+from train.node.patient import Patient
 from train.node.recorder import recording_of
 from train.node.stacks import Seen, ask_all, wake
-from train.pulse import Signs
 
 COLLECT_S = 20.0
 """Longest wait for what the other nodes found."""
@@ -56,14 +54,6 @@ class Place:
     first_rank: int
 
 
-@dataclass
-class Patient:
-    """What is known of one rank: its last signs, and for how long there was no new one."""
-
-    signs: Signs = field(default_factory=Signs)
-    quiet_s: float = 0.0
-
-
 @dataclass(frozen=True)
 class Inquest:
     """One node's part in it; `pids` and `patients` by local rank."""
@@ -71,7 +61,6 @@ class Inquest:
     place: Place
     board: Board
     journal: Journal
-    health: HealthConfig
     pids: Mapping[int, int]
     patients: Mapping[int, Patient]
 
@@ -84,13 +73,13 @@ class Inquest:
         for local_rank, one in seen.items():
             if one.is_stopped:  # only now: it goes on from here
                 one = wake(self.place.scratch, local_rank, self.pids[local_rank], one)
-                own[local_rank] = replace(own[local_rank], stack=shortened(one.main_thread))
+                own[local_rank] = replace(own[local_rank], stack=one.main_thread)
             self._keep(own[local_rank], one, local_rank)
         found = {stand.rank: stand for stand in [*stands, *own.values()]}
         return self._verdict(find_culprit(stands, self.place.hosts, silent), found)
 
     def _stand(self, local_rank: int, seen: Seen) -> Stand:
-        patient = self.patients.get(local_rank, Patient())
+        patient = self.patients[local_rank]
         return Stand(
             rank=self.place.first_rank + local_rank,
             node=self.place.node,
@@ -99,9 +88,9 @@ class Inquest:
             phase=patient.signs.phase,
             step=patient.signs.step,
             quiet_s=round(patient.quiet_s, 1),
-            limit_s=round(limit_s(patient.signs, self.health), 1),
+            limit_s=round(patient.limit_s, 1),
             state=seen.state,
-            stack=shortened(seen.main_thread),
+            stack=seen.main_thread,
             newest=_newest(recording_of(self.place.scratch, local_rank)),
         )
 
@@ -148,7 +137,7 @@ class Inquest:
                 time=time.time() - (stand.quiet_s if stand else quiet_s),
                 cause=Cause.hang,
                 message=message,
-                traceback=stand.stack if stand else "",
+                traceback=as_traceback(stand.stack) if stand else "",
                 pid=stand.pid if stand else 0,
             )
         who = f"rank {culprit.rank}" if culprit.rank >= 0 else f"node {culprit.node}"

@@ -23,3 +23,8 @@ def limit_s(signs: Signs, health: HealthConfig) -> float:
             return max(limits["first_step"], limits["train"])
         return max(limits["train"], health.step_factor * signs.slowest_s)
     return limits.get(OTHER_NAMES.get(signs.phase, signs.phase), max(limits.values()))
+
+
+def collective_timeout_s(health: HealthConfig) -> float:
+    """Longest that a rank waits in one collective: as given, else as long as any phase may stand still."""
+    return health.collective_timeout_s or max(asdict(health.limits_s).values())

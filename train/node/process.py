@@ -19,7 +19,7 @@ from conf.outcome import Cause
 from train.node.env import RankEnv, read_rank_env
 from train.node.log_tail import STACKS
 from train.node.recorder import answer_the_agent, remember_collectives
-from train.node.stacks import stacks_file
+from train.node.stacks import stacks_file, write_stacks_on_request
 from train.node.streams import flush_streams, use_patient_streams
 from train.node.watch import record_failure
 from train.pulse import PULSE, pulse_file
@@ -43,7 +43,7 @@ def run_rank(entry: Entry, folder: RunFolder, attempt: int, agent_pid: int) -> N
     set_process_name(f"rank{rank.rank}")
     own = folder.attempt(attempt)
     begin_rank(own.rank_log(rank.node, rank.rank), agent_pid, stacks_file(rank.scratch, rank.local_rank))
-    remember_collectives(os.environ, own.stacks, rank.node)
+    remember_collectives(os.environ, own.nccl_flights(rank.node))
     PULSE.attach(pulse_file(rank.scratch, rank.local_rank))
     answer_the_agent(rank.scratch, rank.local_rank)
     try:
@@ -80,8 +80,7 @@ def begin_rank(log: Path, agent_pid: int, stacks: Path) -> None:
     os.close(descriptor)
     use_patient_streams()
     faulthandler.enable(file=2, all_threads=True)
-    answers = os.open(stacks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    faulthandler.register(signal.SIGUSR1, file=answers, all_threads=True, chain=False)
+    write_stacks_on_request(stacks)
 
 
 def _end_failed(error: BaseException, folder: RunFolder, attempt: int, rank: RankEnv) -> NoReturn:

@@ -30,14 +30,14 @@ def recording_of(scratch: Path, local_rank: int) -> Path:
     return scratch / f"flight-{local_rank}.json"
 
 
-def remember_collectives(environ: MutableMapping[str, str], stacks: Path, node: int) -> None:
+def remember_collectives(environ: MutableMapping[str, str], nccl: Path) -> None:
     """Have torch remember the collectives of this process, and NCCL's watchdog write them when it gives up.
 
-    torch appends the rank to the file's name. It warns where it finds the older spellings of these two variables
+    torch appends the rank to the path `nccl`. It warns where it finds the older spellings of these two variables
     (TORCH_NCCL_TRACE_BUFFER_SIZE, TORCH_NCCL_DEBUG_INFO_TEMP_FILE).
     """
     environ.setdefault("TORCH_FR_BUFFER_SIZE", REMEMBERED)
-    environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(stacks / f"node{node}-nccl-rank"))
+    environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(nccl))
     environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
     environ.setdefault("TORCH_NCCL_ENABLE_TIMING", "1")  # for `train.metrics.pace`
     environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "3")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import os
 import shutil
 import signal
@@ -18,14 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from train.node.hang import MOST_RECENT_FIRST
 from train.node.recorder import pipe_of, recording_of
 
 ANSWER_S = 3.0
 QUIET_S = 0.3
 PY_SPY_S = 10.0
 POLL_S = 0.05
-THREAD = "most recent call first"
-"""In the first line of each of faulthandler's stacks."""
 STOPPED = "tT"
 """States of a process that SIGSTOP or a debugger has stopped (proc(5))."""
 
@@ -58,6 +58,12 @@ def stacks_file(scratch: Path, local_rank: int) -> Path:
     return scratch / f"stacks-{local_rank}"
 
 
+def write_stacks_on_request(file: Path) -> None:
+    """Have this process append the stacks of all its threads when SIGUSR1 comes."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True, chain=False)
+
+
 def ask_all(scratch: Path, pids: Mapping[int, int]) -> dict[int, Seen]:
     """What each of the ranks is doing, by local rank; takes some seconds at most."""
     begun = {local_rank: _size(stacks_file(scratch, local_rank)) for local_rank in pids}
@@ -83,7 +89,7 @@ def wake(scratch: Path, local_rank: int, pid: int, seen: Seen) -> Seen:
 
 def _seen(scratch: Path, local_rank: int, pid: int, begun: int) -> Seen:
     stacks = _read_from(stacks_file(scratch, local_rank), begun)
-    if THREAD not in stacks:
+    if MOST_RECENT_FIRST not in stacks:
         stacks += _py_spy(pid)
     return Seen(_state(pid), stacks, _kernel(pid))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,15 +19,14 @@ import msgspec
 
 from conf.schema import HealthConfig
 from train.metrics.journal import Journal
-from train.node.inquest import Board, Inquest, Patient, Place
-from train.node.limits import limit_s
+from train.node.inquest import Board, Inquest, Place
 from train.node.node import Node
+from train.node.patient import Clock, Patient
 from train.node.recorder import pipe_of
 from train.node.stacks import stacks_file
 from train.node.watch import Watch
-from train.pulse import make_pulse, pulse_file, read_pulse
+from train.pulse import make_pulse, pulse_file
 
-LOOK_S = 1.0
 FROZEN_S = 15.0
 """After so long without a new word a node's agent counts as hanging too."""
 QUIET, HANGS = "quiet", "hangs"
@@ -65,7 +63,7 @@ class Watchdog:
         self._patients: dict[int, Patient] = {}
         self._noted: dict[int, int] = {}
         self._heard: dict[int, tuple[str, float]] = {}
-        self._looked = time.monotonic()
+        self._clock = Clock()
         self._words = 0
 
     def look(self) -> None:
@@ -74,43 +72,38 @@ class Watchdog:
         Raises:
             HangError: the attempt hangs; what all nodes found is in the attempt.
         """
-        now = time.monotonic()
-        if now - self._looked < LOOK_S:
+        passed_s = self._clock.passed()
+        if passed_s is None:
             return
-        passed, self._looked = min(now - self._looked, 2 * LOOK_S), now
         living = self._living()
         for local_rank in living:
             self._note_stacks(local_rank)
         if not self._health.watchdog:
             return
-        left_s = max((self._examine(local_rank, passed) for local_rank in living), default=None)
+        left_s = max((self._left_s(local_rank, passed_s) for local_rank in living), default=None)
         self._tell(left_s)
-        if left_s is not None and (self._board.read(HANGS) or (left_s < 0 and self._all_hang(now))):
+        if left_s is not None and (self._board.read(HANGS) or (left_s < 0 and self._all_hang())):
             self._board.post(HANGS, HANGS)
             gone = {node for node, text in self._board.read(QUIET).items() if _read(text).left_s is None}
-            place, patients = self._place, self._patients
-            raise Inquest(place, self._board, self._journal, self._health, living, patients).hold(gone)
+            raise Inquest(self._place, self._board, self._journal, living, self._patients).hold(gone)
 
     def leave(self) -> None:
         """Tell the others that this node has no ranks any more."""
         self._tell(None)
 
-    def _examine(self, local_rank: int, passed: float) -> float:
+    def _left_s(self, local_rank: int, passed_s: float) -> float:
         """Seconds that a rank has left."""
-        patient = self._patients.setdefault(local_rank, Patient())
-        signs = patient.signs
-        with contextlib.suppress(OSError, struct.error):
-            signs = read_pulse(pulse_file(self._place.scratch, local_rank))
-        patient.quiet_s = patient.quiet_s + passed if signs == patient.signs else 0.0
-        patient.signs = signs
-        return limit_s(signs, self._health) - patient.quiet_s
+        if local_rank not in self._patients:
+            self._patients[local_rank] = Patient(self._place.scratch, local_rank, self._health)
+        return self._patients[local_rank].examine(passed_s)
 
     def _tell(self, left_s: float | None) -> None:
         self._words += 1
         self._board.post(QUIET, msgspec.json.encode(Word(self._words, left_s)).decode())
 
-    def _all_hang(self, now: float) -> bool:
+    def _all_hang(self) -> bool:
         """Whether every other node has nothing left either, or is frozen."""
+        now = time.monotonic()
         words = self._board.read(QUIET)
         hang = True
         for node in set(range(len(self._place.hosts))) - {self._place.node}:
