@@ -67,14 +67,14 @@ def test_soak(site: tuple[Person, Path], tmp_path: Path, figures: dict[str, Any]
     ]
     folder, run_id = live.submit(person, person.home, *words, "name=soak")
     scene = soak.Scene(person, state, folder, run_id, random.Random(SEED))
-    live.wait_for_step(folder, 1)
+    soak.wait(lambda: soak.steps_in(scene) > 0, scene, "the first step")
     for fault in soak.chosen(COUNT, scene.rng):
         soak.wait_for_work(scene, BETWEEN)
         if scene.is_over():
             break
         print(f"{len(scene.done):>3}  step {live.metrics(folder)[-1]['step']:>4}  {fault.__name__}", flush=True)
         scene.done.append(fault.__name__)
-        fault(scene)
+        soak.strike(scene, fault)
     soak.wait(scene.is_over, scene, "the end", soak.nudge)
     figures.update(soak.goodput(folder, STEPS))
     figures |= {"faults": dict(Counter(scene.done)), "resumed_by_hand": scene.by_hand}
