@@ -93,6 +93,7 @@ def _report_failure(folder: RunFolder, attempt: Attempt | None, outcome: Outcome
     print(f"\nfailed: {outcome.reason}", file=sys.stderr)
     if cause is not None:
         print("\n".join(cause_lines(cause, 15)), file=sys.stderr)
+        print(f"what to change:  muster why {quote(str(folder.path))}", file=sys.stderr)
     elif attempt is not None:
         print(f"logs: {attempt.logs}", file=sys.stderr)
     if outcome.checkpoint:

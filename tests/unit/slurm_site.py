@@ -15,7 +15,9 @@ case "$*" in
 esac
 """
 SQUEUE = """#!/bin/bash
-cat "$(dirname "$0")/queue" 2>/dev/null
+folder=$(dirname "$0")
+cat "$folder/queue" 2>/dev/null
+[[ "$*" == *--me* ]] || cat "$folder/queue-of-others" 2>/dev/null
 true
 """
 SCONTROL = """#!/bin/bash
@@ -42,8 +44,8 @@ def calls(site: Path) -> list[str]:
     return (site / "calls").read_text().splitlines()
 
 
-def put_in_queue(site: Path, job: str, state: str, script: Path) -> None:
+def put_in_queue(site: Path, job: str, state: str, script: Path, mine: bool = True) -> None:
     """A line of squeue, in the fields that the client asks for."""
     fields = [job, state, "Resources", "p", 1, "", "0:00", "1:00", "N/A", script, "demo"]
-    with (site / "queue").open("a") as file:
+    with (site / ("queue" if mine else "queue-of-others")).open("a") as file:
         file.write("\x1f".join(map(str, fields)) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from launcher.why.remedies import REMEDIES
 from slurm.parse import Job
 from slurm.states import REASONS
 from tests.unit.runs import append, begin, end, make_run, metrics, write_failure, write_report
+from tests.unit.slurm_site import make_site, put_in_queue
 from train.node.decide import MACHINES, REPEATS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -291,6 +293,20 @@ def test_a_job_that_waits_says_why_and_what_helps(tmp_path: Path) -> None:
     (note,) = found.notes
     assert "asks for more time than the partition allows (PartitionTimeLimit)" in note
     assert "`cluster.time`" in note
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to somebody else")
+def test_a_run_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slurm is asked for the jobs by their ids: the question for one's own would not show them."""
+    site = make_site(tmp_path, monkeypatch)
+    folder = make_run(tmp_path, kind=ClusterKind.slurm)
+    append(folder.submissions, {"event": "sent", "purpose": "train", "job_id": "12", "time": 1.0})
+    put_in_queue(site, "12", "PENDING", folder.job_sbatch, mine=False)
+    os.chown(folder.path, 12345, -1)
+    assert cli.main(["why", str(folder.path)]) == 0
+    assert "job 12 waits: waits for nodes to become free (Resources)" in capsys.readouterr().out
 
 
 def test_a_refused_job_names_the_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
