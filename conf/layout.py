@@ -12,6 +12,7 @@ STOP                  a word (`StopReason`) that asks the running attempt to sav
 metrics.jsonl         one flat JSON object a line: step, attempt, time, "train/loss", …
 events.jsonl          one JSON object a line: time, attempt, event, …
 outcome.json          how the run stands or ended (`conf.outcome.Outcome`)
+timing.json           how long steps and saves take (`conf.timing.Timing`)
 attempts/N/           logs, failures, what the agents saw, the decision after it
 checkpoints/          step-00000100/ … each with a manifest
 data.json, model/     written by the data step: where the prepared data lies; tokenizer and, for `random`, the model
@@ -42,7 +43,7 @@ class JobFiles:
     setup.sh   modules and setup lines, sourced in each node's step
     srun       arguments of srun for the ranks' step, one a line
     python     the argument vector that starts Python on a node, one a line (container included)
-    settings   NAME=VALUE lines for body.sh itself: requeue, max_requeues, lock_patience, host_suffix, port, …
+    settings   NAME=VALUE lines for body.sh itself: continuation, max_requeues, lock_patience, host_suffix, …
     """
 
     folder: Path
@@ -162,6 +163,11 @@ class Attempt:
         return self.folder / "decision"
 
     @property
+    def lead(self) -> Path:
+        """Seconds before the end of the job's time at which rank 0 stops the run; there as soon as it knows."""
+        return self.folder / "lead"
+
+    @property
     def data_ready(self) -> Path:
         """JSON by node 0's agent: `{"port": …}` once the data is there and it listens, or `{"error": …}`."""
         return self.folder / "data.ready"
@@ -229,6 +235,10 @@ class RunFolder:
     @property
     def outcome(self) -> Path:
         return self.path / "outcome.json"
+
+    @property
+    def timing(self) -> Path:
+        return self.path / "timing.json"
 
     @property
     def attempts(self) -> Path:

@@ -170,6 +170,12 @@ def read_records(folder: Path, kind: type[T]) -> list[T]:
     return found
 
 
+def ask_to_stop(path: Path, reason: StopReason) -> None:
+    """Write `STOP`, unless it is there: the first word stays."""
+    if not path.exists():
+        write_atomically(path, f"{reason.value}\n".encode(), path.parent.stat().st_mode & 0o666)
+
+
 def read_stop(path: Path) -> Optional[StopReason]:
     """The word in `STOP`, or None where there is none; a word we do not know counts as `stopped`."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 
@@ -16,6 +17,7 @@ from train.export.samples import write_labelled_samples, write_samples
 from train.export.trained import export_trained
 from train.methods.adapter import base_model
 from train.model.parameters import parameter_count
+from train.stop import StopAskedError
 from train.tasks.seq_cls import SequenceClassification
 from train.training import Ending, Training, stopped
 
@@ -31,7 +33,11 @@ def finish(training: Training, ending: Ending) -> Ending:
     if ending.state is State.done:
         ending = evaluated(training, ending)
     if ending.state is State.done and training.plan.export_at_end:
-        exported = exported_model(training)
+        try:
+            exported = exported_model(training)
+        except StopAskedError as asked:
+            ending = stopped(ending.step, asked.reason)
+            forget_export(training)
     write_down(training, ending, exported)
     return ending
 
@@ -53,12 +59,17 @@ def evaluated(training: Training, ending: Ending) -> Ending:
 
 
 def exported_model(training: Training) -> ExportResult:
-    """Write and verify the Hugging Face model; one that does not verify is said, and does not fail the run."""
+    """Write and verify the Hugging Face model; one that does not verify is said, and does not fail the run.
+
+    Raises:
+        StopAskedError: a stop came; the export begins again after it.
+    """
 
     def report(text: str) -> None:
         training.journal.event("phase", phase="export", text=text)
 
     training.journal.phase("export")
+    training.stop.leave_if_asked()
     result = export_trained(
         training.engine,
         training.world,
@@ -67,6 +78,7 @@ def exported_model(training: Training) -> ExportResult:
         training.folder,
         training.model_step,
         report,
+        training.stop.leave_if_asked,
     )
     if not result.verified:
         training.journal.event("warning", text=f"the export is not verified: {result.reason}")
@@ -82,6 +94,13 @@ def exported_model(training: Training) -> ExportResult:
     if result.verified:
         answer(training)
     return result
+
+
+def forget_export(training: Training) -> None:
+    """Remove what an export that was stopped has written; what was exported before stays."""
+    if training.world.first:
+        for partial in (training.folder.export_partial, training.folder.adapter_partial):
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def answer(training: Training) -> None:

@@ -63,12 +63,18 @@ def train(training: Training) -> Ending:
                 finite = not saving or is_finite(training, training.window.loss())
             if not finite:
                 return not_a_number(step.number)
-            if is_evaluation_due(training, step.number):
+            evaluating = is_evaluation_due(training, step.number)
+            if evaluating:
                 if training.plan.config.train.load_best_model_at_end:
                     wait(training)  # a model that could not be kept is no rival
                 validate(training)
             if saving or is_best_now(training):
                 save(training)
+            if evaluating or saving:
+                # What came meanwhile is heard now: one more step would need one more save.
+                reason = training.stop.asked_now()
+                if reason is not None:
+                    return stopped(step.number, reason)
             enough = reason_to_stop(training)
             if enough is not None:
                 return Ending(State.done, step.number, enough)

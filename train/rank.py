@@ -6,6 +6,7 @@ rehearse, train, and finish with evaluation, checkpoint, export and outcome.
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from train.data.batches import Loader, TrainingBatches
 from train.data.block import BadRow
 from train.data.documents import Documents
 from train.data.prepared import Prepared, read_prepared
+from train.deadline import Deadline
 from train.distributed import World
 from train.evaluation.course import Course
 from train.evaluation.turns import evaluate_before, is_evaluation_due, validate
@@ -39,8 +41,9 @@ from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
 from train.model.parameters import parameter_count
+from train.node.env import read_end_time
 from train.node.limits import collective_timeout_s
-from train.stop import StopVote
+from train.stop import StopAskedError, StopVote
 from train.tasks.task import Task
 from train.training import Ending, Progress, Record, Training, stopped
 
@@ -78,10 +81,15 @@ def train_run(plan: Plan, folder: RunFolder, attempt: int, world: World) -> Endi
 
     state = State.failed
     try:
-        with StopVote(folder.stop, world) as stop:
+        deadline = Deadline(folder, attempt, read_end_time(os.environ))
+        with StopVote(folder.stop, world, deadline) as stop:
             training = prepared(plan, folder, attempt, world, journal, record, stop)
             ending = finish(training, begin(training))
             training.engine.close()
+        state = ending.state
+    except StopAskedError as asked:
+        # Nothing was trained that could be saved; `train.node.decide` says how the run stands.
+        ending = stopped(0, asked.reason)
         state = ending.state
     finally:
         if tracker is not None:
@@ -102,11 +110,13 @@ def prepared(
 
     Raises:
         WorldSizeError: the plan has no layout for this many ranks.
+        StopAskedError: a stop came while it was loading.
     """
     layout = layout_of(plan, world)
     config = plan.config
     seed_generators(config.train.seed + world.rank)
     journal.phase("load")
+    stop.leave_if_asked()
     data = read_prepared(folder)
     splits = {name: data.open(name) for name in ("train", "validation", "test")}
     documents = splits["train"]
@@ -116,6 +126,7 @@ def prepared(
         raise NoDataError(f"{folder.data_json} has no training documents")
     assembly = assemble(plan, layout, folder, data, world, lambda text: journal.event("new_weights", text=text))
     engine, task = assembly.engine, assembly.task
+    stop.leave_if_asked()
 
     def loader_of(documents: Documents | None) -> Loader | None:
         if documents is None or not len(documents):
@@ -154,6 +165,7 @@ def prepared(
     if world.first:
         print(share.in_words(), flush=True)
     go_on(training)
+    stop.leave_if_asked()
     return training
 
 
@@ -184,9 +196,7 @@ def begin(training: Training) -> Ending:
         return Ending(State.done, 0, "evaluated")
     if training.plan.config.train.rehearsal:
         rehearse(training)
-    reason = training.stop.asked_now()
-    if reason is not None:
-        return stopped(training.progress.step, reason)
+    training.stop.leave_if_asked()
     step = training.progress.step
     if step == 0 and training.plan.config.train.eval_on_start:
         evaluate_before(training)

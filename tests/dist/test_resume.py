@@ -234,7 +234,8 @@ def test_a_stop_is_seen_before_the_first_step_and_between_evaluation_batches(dat
         assert ending.step == 0
         assert not run.metrics.exists()
         assert not run.checkpoints.exists()
-        assert outcome(run).step == 0
+    assert not before.outcome.exists()  # it never began to train: `train.node.decide` says how it stands
+    assert outcome(evaluating).step == 0
     assert results[0] == results[1]
 
 

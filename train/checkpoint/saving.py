@@ -32,6 +32,7 @@ def _begin(training: Training) -> bool:
         training.background.close()
         return False
     training.window.leave_out(time.monotonic() - started)
+    training.stop.deadline.saving = True
     if ended is not None:
         _conclude(training, ended)
     training.journal.phase("train", step, training.total_steps, "steps")
@@ -78,8 +79,11 @@ def wait(training: Training) -> None:
 
 def _conclude(training: Training, saved: Saved) -> None:
     """What follows from a checkpoint that is there, or from one that will not be."""
+    training.stop.deadline.saving = False
     if saved.error is None:
         training.progress.saved_step = saved.step
+        if training.world.first:
+            training.stop.deadline.add_save(saved.seconds, saved.bytes)
         seconds, stall = round(saved.seconds, 3), round(saved.stall, 3)
         training.journal.event("checkpoint", step=saved.step, seconds=seconds, bytes=saved.bytes, stall_s=stall)
         return

@@ -67,10 +67,12 @@ def export(
     run_id: str,
     step: int,
     report: Callable[[str], None] = lambda text: None,
+    give_way: Callable[[], None] = lambda: None,
 ) -> ExportResult:
     """Write `export/` from the engine's weights and verify it; a collective. The tokenizer is the run's `model/`.
 
-    `report` hears what is being done. An error of the file system comes back as a result that is not verified.
+    `report` hears what is being done; `give_way` may raise, on all ranks, between writing and reading back. An error of
+    the file system comes back as a result that is not verified.
 
     Raises:
         RuntimeError: a rank failed for another reason.
@@ -89,6 +91,7 @@ def export(
             raise error
         reason = f"not written: {error.strerror or error}"
         return ExportResult(False, float("nan"), total, time.monotonic() - started, reason, None)
+    give_way()
     report("reading the export back")
     outcome = proof.compare(model, partial, expected, total, world)
     record = Record(

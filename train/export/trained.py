@@ -20,9 +20,13 @@ def export_trained(
     folder: RunFolder,
     step: int,
     report: Callable[[str], None] = lambda text: None,
+    give_way: Callable[[], None] = lambda: None,
 ) -> ExportResult:
-    """Write and verify what the engine has learned after `step`; a collective. `report` hears what is being done."""
+    """Write and verify what the engine has learned after `step`; a collective.
+
+    `report` hears what is being done; `give_way` may raise, on all ranks, before a whole model is read back.
+    """
     if plan.config.method.peft:
         return export_adapter(engine, world, plan, layout, folder, step, report)
     largest = int(plan.config.checkpoint.max_shard_size_gb * 1e9)
-    return export(engine, world, folder, largest, plan.run_id, step, report)
+    return export(engine, world, folder, largest, plan.run_id, step, report, give_way)

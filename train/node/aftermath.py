@@ -56,17 +56,18 @@ def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
         number, step = event.get("attempt"), event.get("step")
         if isinstance(number, int) and isinstance(step, int) and event.get("event") == "checkpoint":
             steps[number] = max(step, steps.get(number, 0))
-    aside = frozenset(number for number in range(attempt) if _read_verb(folder, number) in ASIDE)
-    return History(attempt, nodes, steps, aside)
+    aside = frozenset(number for number in range(attempt) if _read_job(folder, number).get("verb") in ASIDE)
+    since = _read_job(folder, attempt).get("since", 0)
+    return History(attempt, nodes, steps, aside, since if isinstance(since, int) else 0)
 
 
-def _read_verb(folder: RunFolder, attempt: int) -> object:
-    """What an attempt was started for, as body.sh wrote it down."""
+def _read_job(folder: RunFolder, attempt: int) -> dict[str, Any]:
+    """What body.sh wrote down of an attempt: its `verb`, and the attempt that it goes on `since` by itself."""
     try:
         job = json.loads(folder.attempt(attempt).job.read_bytes())
     except (FileNotFoundError, ValueError):
-        return None
-    return job.get("verb") if isinstance(job, dict) else None
+        return {}
+    return job if isinstance(job, dict) else {}
 
 
 def read_settings(folder: RunFolder) -> Settings:
@@ -77,7 +78,8 @@ def read_settings(folder: RunFolder) -> Settings:
         return Settings()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     budget = values.get("max_requeues", "")
-    return Settings(values.get("requeue") == "true", int(budget) if budget.isdigit() else Settings.max_requeues)
+    goes_on = values.get("continuation", "requeue") in ("requeue", "chain")
+    return Settings(goes_on, int(budget) if budget.isdigit() else Settings.max_requeues)
 
 
 def _read_events(folder: RunFolder) -> list[dict[str, Any]]:

@@ -18,9 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from conf.cause import TERMINATED
-from conf.files import write_atomically
-from conf.layout import RunFolder
-from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason, read_stop
+from conf.outcome import AgentReport, Cause, Failure, RankExit, StopReason, ask_to_stop, read_stop
 from conf.schema import Access
 from train.metrics.journal import Journal
 from train.node.kernel import KernelWatch
@@ -32,6 +30,9 @@ from train.node.watch import describe_failure, speak_for_the_silent, write_repor
 if TYPE_CHECKING:
     from train.node.data_step import DataStep
     from train.node.meeting import Meeting
+
+TIME_IS_UP_S = 3.0
+"""Seconds before the end of the job's time from which on SIGTERM is the time limit's."""
 
 MEET_S = 600.0
 """Longest that an agent waits for the others once the data is there; imports on a cold file system are slow."""
@@ -193,21 +194,21 @@ def _handle_signals(node: Node) -> None:
             raise Terminated
         warned = True
         if node.environment.is_head:
-            ask_to_stop(node.folder, StopReason.preempted)
+            ask_to_stop(node.folder.stop, _why_terminated(node, time.time()))
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if node.folder.stop.exists():
             raise Terminated
-        ask_to_stop(node.folder, StopReason.stopped)
+        ask_to_stop(node.folder.stop, StopReason.stopped)
 
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, interrupt)
 
 
-def ask_to_stop(folder: RunFolder, reason: StopReason) -> None:
-    """Write STOP, unless it is there: the first word stays."""
-    if not folder.stop.exists():
-        write_atomically(folder.stop, f"{reason.value}\n".encode(), folder.path.stat().st_mode & 0o666)
+def _why_terminated(node: Node, now: float) -> StopReason:
+    """A SIGTERM that comes when the job's time is over is the time limit's; before, a preemption begins with it."""
+    end = node.environment.end_time
+    return StopReason.time_limit if end is not None and now >= end - TIME_IS_UP_S else StopReason.preempted
 
 
 def _terminated(node: Node) -> Failure:

@@ -50,7 +50,7 @@ OUTSIDE = MACHINES | {Cause.killed}
 
 
 class Verdict(Enum):
-    """The word for the job script."""
+    """The word for the job script; how it goes on in a further attempt is `cluster.continuation`."""
 
     end = "end"
     requeue = "requeue"
@@ -63,13 +63,15 @@ class History:
     `steps` has the newest checkpoint's step by attempt, for those that saved one.
 
     Steps are compared, so an attempt that only repeats what an earlier one had saved has made no progress. `aside` are
-    the attempts that only prepared data or exported: no budget counts them.
+    the attempts that only prepared data or exported, `since` is the one that a person started: budgets count what the
+    run has done by itself since then.
     """
 
     attempt: int
     nodes: int
     steps: Mapping[int, int]
     aside: frozenset[int] = frozenset()
+    since: int = 0
 
     @property
     def newest_step(self) -> int:
@@ -78,14 +80,14 @@ class History:
 
     @property
     def requeues(self) -> int:
-        """Attempts at training before this one."""
-        return len(set(range(self.attempt)) - self.aside)
+        """How often the run has gone on by itself."""
+        return len(set(range(self.since, self.attempt)) - self.aside)
 
     @property
     def without_progress(self) -> int:
         """Attempts in a row, this one the last, that saved nothing newer than those before them."""
-        best, streak = 0, 0
-        for attempt in sorted(set(range(self.attempt + 1)) - self.aside):
+        best, streak = max((step for attempt, step in self.steps.items() if attempt < self.since), default=0), 0
+        for attempt in sorted(set(range(self.since, self.attempt + 1)) - self.aside):
             step = self.steps.get(attempt, 0)
             streak = 0 if step > best else streak + 1
             best = max(best, step)
@@ -94,9 +96,9 @@ class History:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the person allows (`job/settings`)."""
+    """What the person allows (`job/settings`): whether the run goes on by itself at all, and how often."""
 
-    requeue: bool = False
+    goes_on: bool = False
     max_requeues: int = 20
 
 
@@ -143,13 +145,17 @@ def decide(
 
 
 def _again(outcome: Outcome, history: History, settings: Settings, reason: str) -> Decision:
-    """Requeue, unless a budget is used up."""
-    if not settings.requeue:
+    """Go on, unless a budget is used up.
+
+    A run that others preempt before it could save is not at fault, however often: the number of requeues bounds that.
+    """
+    if not settings.goes_on:
         return Decision(Verdict.end, outcome)
     if history.requeues >= settings.max_requeues:
         used = f"{outcome.reason}; the budget of {settings.max_requeues} requeues is used up"
         return Decision(Verdict.end, replace(outcome, reason=used))
-    if history.without_progress >= MAX_WITHOUT_PROGRESS:
+    at_fault = outcome.state is not State.preempted
+    if at_fault and history.without_progress >= MAX_WITHOUT_PROGRESS:
         stuck = f"no_progress: {history.without_progress} attempts in a row saved nothing newer; last: {outcome.reason}"
         return Decision(Verdict.end, replace(outcome, state=State.failed, reason=stuck))
     return Decision(Verdict.requeue, replace(outcome, reason=reason))

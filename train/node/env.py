@@ -42,7 +42,7 @@ class MissingEnvironmentError(Exception):
 
 @dataclass(frozen=True)
 class NodeEnv:
-    """What the job script tells a node. `hosts` may be empty where nobody knows them."""
+    """What the job script tells a node. `hosts` may be empty, `end_time` None where nobody knows them."""
 
     run: Path
     attempt: int
@@ -53,6 +53,7 @@ class NodeEnv:
     scratch: Path
     job: str
     hosts: tuple[str, ...]
+    end_time: float | None = None
 
     @property
     def is_head(self) -> bool:
@@ -96,7 +97,14 @@ def read_node_env(environ: Mapping[str, str]) -> NodeEnv:
         scratch=Path(environ["MUSTER_SCRATCH"]),
         job=environ["MUSTER_JOB"],
         hosts=tuple(environ.get("MUSTER_HOSTS", "").split()),
+        end_time=read_end_time(environ),
     )
+
+
+def read_end_time(environ: Mapping[str, str]) -> float | None:
+    """When the job's time is up, in seconds since 1970 by the head node's clock; None without a limit."""
+    text = environ.get("MUSTER_END_TIME", "")
+    return float(text) if text.isdigit() else None
 
 
 def read_attempt(environ: Mapping[str, str]) -> int | None:
