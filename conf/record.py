@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from conf.schema import RunConfig
+from conf.schema import Continuation, RunConfig
 
 SCHEMA_VERSION = 1
 
@@ -69,7 +69,8 @@ class Plan:
     `layouts` has the planned world size and every other one at which the run may resume. `export_at_end` is
     `checkpoint.export`, resolved. `parameters` are the model's without an adapter, `quantized_parameters` those of them
     that are kept in 4 or 8 bits, `trainable_parameters` those that are trained, the adapter's included; None where no
-    formula counts them. `notes` are what was derived or ignored, in words; `warnings` what deserves a look.
+    formula counts them. `continuation` is `requeue`, `chain` or `none`. `notes` are what was derived or ignored, in
+    words; `warnings` what deserves a look.
     """
 
     run_id: str
@@ -86,6 +87,7 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     trainable_parameters: int | None = None
     quantized_parameters: int = 0
+    continuation: Continuation = Continuation.requeue
     schema_version: int = SCHEMA_VERSION
 
     @property

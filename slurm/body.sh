@@ -29,8 +29,8 @@ number() {
   if [[ $1 =~ ^[0-9]{1,9}$ ]]; then printf '%s' "$((10#$1))"; else printf '%s' "$2"; fi
 }
 
-declare -A settings=([requeue]=true [max_requeues]=20 [lock_patience]=20 [host_suffix]='' [port]=0 [scratch]=/tmp [umask]=077
-  [extensions]=default)
+declare -A settings=([continuation]=requeue [max_requeues]=20 [export]='' [lock_patience]=20 [host_suffix]='' [port]=0
+  [scratch]=/tmp [umask]=077 [extensions]=default)
 
 read_settings() {
   local line
@@ -149,10 +149,11 @@ begin() {
     attempt=$((attempt + 1))
   done
   folder=$run/attempts/$attempt
+  since=$(first_of_series)
   mkdir "$folder/logs" "$folder/failures" "$folder/agents" || fail "cannot write into $folder"
   [[ -e $run/STOP ]] && mv "$run/STOP" "$folder/STOP.old"
-  printf '{"job": "%s", "job_id": "%s", "host": "%s", "pid": %d, "time": %(%s)T, "attempt": %d, "verb": "%s"}\n' \
-    "$1" "$2" "$HOSTNAME" "$$" -1 "$attempt" "$verb" >"$folder/.job.json"
+  printf '{"job": "%s", "job_id": "%s", "host": "%s", "pid": %d, "time": %(%s)T, "attempt": %d, "since": %d, "verb": "%s"}\n' \
+    "$1" "$2" "$HOSTNAME" "$$" -1 "$attempt" "$since" "$verb" >"$folder/.job.json"
   mv "$folder/.job.json" "$folder/job.json"
   export MUSTER_RUN=$run MUSTER_ATTEMPT=$attempt MUSTER_JOB=$1
 }
@@ -250,8 +251,26 @@ ask_fate() {
     fate=preempted
   elif [[ -n $gone ]]; then
     [[ -f $run/STOP ]] && IFS= read -r word <"$run/STOP"
-    if [[ $word == time_limit ]]; then fate=time_limit; else fate=cancelled; fi
+    if [[ $word == time_limit ]] || { [[ $word != cancelled ]] && time_is_up; }; then fate=time_limit; else fate=cancelled; fi
   fi
+}
+
+# learn_end: MUSTER_END_TIME, by this host's clock, for rank 0, which stops the run when it needs the time that is left.
+# Asked as time left, since the controller's clock and zone may be others.
+learn_end() {
+  local left now
+  left=$(timeout 30 squeue -h -o %L -j "$job_id" 2>/dev/null)
+  [[ $left =~ ^(([0-9]+)-)?(([0-9]+):)?([0-9]+):([0-9]+)$ ]] || return 0
+  printf -v now '%(%s)T' -1
+  left=$((10#0${BASH_REMATCH[2]} * 86400 + 10#0${BASH_REMATCH[4]} * 3600 + 10#0${BASH_REMATCH[5]} * 60 + 10#0${BASH_REMATCH[6]}))
+  export MUSTER_END_TIME=$((now + left))
+}
+
+# time_is_up: whether Slurm has ended the job for its time limit; a second or two are lost on the way.
+time_is_up() {
+  local now
+  printf -v now '%(%s)T' -1
+  [[ -n ${MUSTER_END_TIME:-} ]] && ((now + 3 >= MUSTER_END_TIME))
 }
 
 # on_signal WORD: a plain scancel, a preemption and the time limit may send the same signal; Slurm knows which it was.
@@ -259,10 +278,22 @@ on_signal() {
   local fate gone
   ask_fate
   case $fate in
-    cancelled | preempted) write_stop "$fate" ;;
+    cancelled | preempted | time_limit) write_stop "$fate" ;;
     requeued) write_stop preempted ;;
     *) write_stop "$1" ;;
   esac
+}
+
+# on_warning: Slurm's warning of the time limit, at some sites of a preemption too. Once rank 0 has measured a save it
+# knows better when to stop.
+on_warning() {
+  local fate gone
+  ask_fate
+  if [[ $fate == running && -s $folder/lead && -n ${MUSTER_END_TIME:-} ]]; then
+    say "the time limit is near; rank 0 stops $(<"$folder/lead") s before it"
+  else
+    on_signal time_limit
+  fi
 }
 
 # run_ranks VERB WORDS: one agent a node. srun runs in the background, since bash runs no trap while it waits for a foreground one.
@@ -308,37 +339,6 @@ clean_nodes() {
     bash "$run/job/body.sh" clean "$run" || say 'scratch folders may be left; the next job on the node removes them'
 }
 
-# write_cancelled: Slurm has ended the job's steps, so that only this shell can still say how the attempt stands.
-write_cancelled() {
-  local outcome='' step=0 saved
-  [[ -f $run/outcome.json ]] && outcome=$(<"$run/outcome.json")
-  [[ $outcome == *"\"attempt\": $attempt,"* && $outcome != *'"state": "preempted"'* ]] && return 0
-  for saved in "$run"/checkpoints/step-*; do
-    [[ -d $saved ]] && step=$(number "${saved##*-}" "$step")
-  done
-  printf '{"state": "cancelled", "reason": "cancelled while it ran", "step": %d, "attempt": %d, "time": %(%s)T}\n' \
-    "$step" "$attempt" -1 >"$run/.outcome.$$" && mv "$run/.outcome.$$" "$run/outcome.json"
-}
-
-# again: back into the queue, where the budget and Slurm allow it.
-again() {
-  local record turns=0
-  if [[ ${settings[requeue]} != true ]]; then
-    say 'not requeued: cluster.requeue=false'
-    exit "$1"
-  fi
-  for record in "$run"/attempts/*/job.json; do # those that prepared or exported do not count
-    [[ -f $record && $(<"$record") == *'"verb": "agent"'* ]] && turns=$((turns + 1))
-  done
-  if ((turns > $(number "${settings[max_requeues]}" 20))); then
-    say "not requeued: attempt $attempt was the last of max_requeues=${settings[max_requeues]}"
-    exit 1
-  fi
-  say "requeue $job_id"
-  scontrol requeue "$job_id" || fail "scontrol requeue $job_id was refused"
-  exit 0
-}
-
 # follow VERB WORDS: the ranks, the decision after them, and the next port where theirs was taken.
 follow() {
   local try
@@ -367,8 +367,10 @@ batch() {
   job_id=$SLURM_JOB_ID
   [[ -n ${SLURM_ARRAY_JOB_ID:-} ]] && job_id=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
   export_environment
+  [[ $verb != agent ]] || leave_to_others
   begin "slurm:$job_id" "$job_id"
   trap release_lock EXIT
+  [[ $verb != agent ]] || require_budget
   say "attempt $attempt of $run; more in $folder/logs/job.log"
   exec >>"$folder/logs/job.log" 2>&1
 
@@ -381,23 +383,32 @@ batch() {
   mapfile -t srun_arguments <"$run/job/srun"
   [[ $1 != prepare ]] || on_one_node
   say "job $job_id attempt $attempt on $MUSTER_NODES nodes: $MUSTER_HOSTS"
-  say "head $MUSTER_HEAD port $MUSTER_PORT; requeue=${settings[requeue]} max_requeues=${settings[max_requeues]}"
+  learn_end
+  say "head $MUSTER_HEAD port $MUSTER_PORT; continuation=${settings[continuation]} max_requeues=${settings[max_requeues]}"
   say "srun$(printf ' %q' "${srun_arguments[@]}")"
   say "variables: $(compgen -e | tr '\n' ' ')"
 
-  trap 'on_signal time_limit' USR1
+  trap on_warning USR1
   trap 'on_signal preempted' TERM
   trap 'write_stop stopped' USR2 # a poke: on a shared folder the person's own STOP may show here a minute late
+  hold_next & # the ranks do not wait for Slurm's controller
+  holder=$!
   follow "$@"
+  while kill -0 "$holder" 2>/dev/null; do wait "$holder"; done
   trap '' USR1 USR2 TERM
   say "decision: $decision"
   ((ranks_status != 0)) && ranks_status=1
   if [[ -n $gone ]]; then MUSTER_NODE_RANK=0 remove_scratch; else clean_nodes; fi
   case $decision in
-    cancelled) write_cancelled && exit 1 ;;
+    cancelled)
+      write_cancelled
+      drop_next
+      exit 1
+      ;;
     requeued) exit 1 ;;
+    requeue) again "$ranks_status" ;;
   esac
-  [[ $decision != requeue ]] || again "$ranks_status"
+  after_end
   [[ $1 != agent || $decision != none ]] || ranks_status=1
   exit "$ranks_status"
 }
@@ -439,6 +450,9 @@ local_run() {
   )
   start_python "$@"
 }
+
+# shellcheck source=slurm/follow.sh
+source "${BASH_SOURCE[0]%/*}/follow.sh"
 
 main() {
   local mode=${1:-}

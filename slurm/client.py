@@ -9,6 +9,7 @@ from pathlib import Path
 from slurm import parse
 from slurm.commands import Answer, SlurmError, SlurmMissingError, pauses, run_once, run_patiently
 from slurm.parse import Account, Estimate, Job, Partition
+from slurm.policy import Policy, read_policy
 from slurm.queue_cache import QueueCache
 from slurm.refusals import culprit
 
@@ -29,6 +30,7 @@ class Client:
     ) -> None:
         self._conf = slurm_conf
         self._patience_s = patience_s
+        self._configuration = ""
         self._cache = QueueCache(slurm_conf, squeue_age_s)
 
     def submit(
@@ -70,10 +72,12 @@ class Client:
             except SlurmError as error:
                 if not error.away or time.monotonic() + pause > deadline:
                     raise
-                time.sleep(pause)
-                found = self.find(script, known)
-                if found is not None:
-                    return found
+                # Looked for twice: what was on its way when the controller stood still becomes a job a moment after.
+                for _ in range(2):
+                    time.sleep(pause)
+                    found = self.find(script, known)
+                    if found is not None:
+                        return found
         job_id = parse.submitted_id(answer.stdout)
         if job_id is None:
             raise SlurmError(argv, f"sbatch answered {answer.stdout!r}, which names no job")
@@ -156,8 +160,17 @@ class Client:
 
     def settings(self, *names: str) -> list[str | None]:
         """Values of the cluster's configuration, such as MaxArraySize; None for what is not set."""
-        output = self._ask(["scontrol", "show", "config"]).stdout
-        return [parse.setting(output, name) for name in names]
+        return [parse.setting(self._config(), name) for name in names]
+
+    def policy(self) -> Policy:
+        """What the site does to jobs: requeue, preemption, grace."""
+        return read_policy(self._config(), self._ask(["scontrol", "-o", "show", "partition"]).stdout)
+
+    def _config(self) -> str:
+        """Slurm's configuration, asked once."""
+        if not self._configuration:
+            self._configuration = self._ask(["scontrol", "show", "config"]).stdout
+        return self._configuration
 
     def _queue(self, more: Sequence[str] = (), mine: bool = True) -> list[Job]:
         fields = f"--format={parse.SEPARATOR.join(parse.QUEUE_FIELDS)}"

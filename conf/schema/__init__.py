@@ -11,7 +11,15 @@ inside `parallel.deepspeed`.
 from __future__ import annotations
 
 from conf.schema.checkpoint import CheckpointConfig, ExportWhen
-from conf.schema.cluster import ClusterConfig, ClusterKind, ContainerConfig, ContainerRuntime, NetworkConfig, Start
+from conf.schema.cluster import (
+    ClusterConfig,
+    ClusterKind,
+    ContainerConfig,
+    ContainerRuntime,
+    Continuation,
+    NetworkConfig,
+    Start,
+)
 from conf.schema.data import CleanConfig, DataConfig, DataFormat, Deduplicate, LongRows, Packing, PrepareWhere, SplitBy
 from conf.schema.health import HealthConfig, LimitsConfig
 from conf.schema.key import REQUIRED, key
@@ -33,6 +41,7 @@ __all__ = [
     "ClusterKind",
     "ContainerConfig",
     "ContainerRuntime",
+    "Continuation",
     "DataConfig",
     "DataFormat",
     "Deduplicate",

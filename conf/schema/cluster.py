@@ -24,6 +24,15 @@ class Start(Enum):
     fork = "fork"
 
 
+class Continuation(Enum):
+    """How a run goes on after its job ended too early."""
+
+    auto = "auto"
+    requeue = "requeue"
+    chain = "chain"
+    none = "none"
+
+
 class ContainerRuntime(Enum):
     """What runs a container image on the nodes."""
 
@@ -90,9 +99,20 @@ class ClusterConfig:
     )
     signal_lead_s: int = key(
         300,
-        "Seconds before the time limit at which the run saves and goes back into the queue (sbatch --signal).",
+        "Seconds before the time limit at which a run saves that has not saved yet (sbatch --signal). Once it has, it "
+        "stops by itself when a save, measured, just fits.",
     )
-    requeue: bool = key(True, "Go on in the queue after time limit, preemption or a node failure.")
+    continuation: Continuation = key(
+        Continuation.auto,
+        "How the run goes on after time limit, preemption or a node failure: `requeue` puts its job back into the "
+        "queue; `chain`: from the start of each job the next one waits for its end, for sites that forbid to requeue "
+        "or cancel what they preempt; `none`: not at all. `auto`: chain where Slurm says JobRequeue=0 or that the "
+        "partition cancels what it preempts, else requeue.",
+    )
+    max_requeues: int = key(
+        20, "How often a run goes on by itself; `muster resume` begins to count again. Raise it for short time limits."
+    )
+    requeue: Optional[bool] = key(None, "The older name of `continuation`: true is `requeue`, false is `none`.")
     python: Optional[str] = key(
         None,
         "Python of the ranks' environment: a venv's bin/python, or its name after `modules`, `setup` or in the "

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from conf.schema import ClusterConfig, ClusterKind, ContainerRuntime, RunConfig
+from conf.schema import ClusterConfig, ClusterKind, ContainerRuntime, Continuation, RunConfig
 from launcher.facts.facts import Facts
 from launcher.plan.topology import gpus_of_gres, partition_of
 from launcher.problems import Problem, nearest
@@ -22,8 +22,8 @@ OWNED_OPTIONS = {
     "ntasks": "cluster.ranks_per_node",
     "ntasks-per-node": "cluster.ranks_per_node",
     "signal": "cluster.signal_lead_s",
-    "requeue": "cluster.requeue",
-    "no-requeue": "cluster.requeue=false",
+    "requeue": "cluster.continuation=requeue",
+    "no-requeue": "cluster.continuation=none",
     "export": "cluster.env, cluster.pass_env",
     "array": "nothing: a run is one job",
     "gpus": "cluster.gpus_per_node",
@@ -107,6 +107,9 @@ def _slurm_problems(cluster: ClusterConfig, facts: Facts) -> Iterator[Problem]:
     for problem in options.check(texts):
         yield Problem(f"cluster.{problem.option}", repr(problem.value[:80]), problem.rule)
     yield from _partition_problems(cluster, facts)
+    if cluster.requeue is not None and cluster.continuation is not Continuation.auto:
+        rule = f"is the older name of cluster.continuation={cluster.continuation.value}; give one of them"
+        yield Problem("cluster.requeue", str(cluster.requeue).lower(), rule, "cluster.requeue=null")
     if cluster.python and "/" in cluster.python and not cluster.python.startswith("/"):
         rule = "is a relative path; nodes start elsewhere, so give it in full"
         yield Problem("cluster.python", cluster.python, rule, f"{facts.cwd}/{cluster.python}" if facts.cwd else "")

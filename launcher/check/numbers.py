@@ -57,6 +57,7 @@ RANGES = {
     "data.max_bad_rows": AMOUNT,
     "data.prepare_workers": AMOUNT,
     "task.max_predictions": AMOUNT,
+    "cluster.max_requeues": AMOUNT,
     "parallel.zero_stage": Range(0, 3),
     "parallel.hpz_partition_size": AMOUNT,
     "optim.learning_rate": Range(0, above=True),

@@ -10,6 +10,7 @@ from launcher.facts.model import ModelFacts
 from launcher.facts.nodes import NodeFacts
 from launcher.facts.runs import ExistingRun
 from launcher.facts.slurm import SlurmFacts
+from launcher.facts.speed import MeasuredSave
 from launcher.facts.survey import BrokenRow
 
 __all__ = ["BrokenRow", "CodeFacts", "DataFile", "ExistingRun", "Facts", "ModelFacts", "NodeFacts", "SlurmFacts"]
@@ -34,8 +35,8 @@ class Facts:
     `python` is the interpreter of the ranks (`cluster.python`, else the running one); `python_has` names the heavy
     packages found beside the running interpreter. `passed_env` are variables that travel with the run. `data_files`
     are by their key (`data.train_file`). `run_root` and `cwd` are absolute; `run_root_error` is why no run can be made
-    there, or empty. `existing_runs` are those that have the run's name. `chat_template` is the text of
-    `data.chat_template`, read where that names a file.
+    there, or empty. `existing_runs` are those that have the run's name, `saves` how fast runs there have saved.
+    `chat_template` is the text of `data.chat_template`, read where that names a file.
     """
 
     user: str = ""
@@ -53,6 +54,7 @@ class Facts:
     model: ModelFacts = field(default_factory=ModelFacts)
     data_files: Mapping[str, DataFile] = field(default_factory=dict)
     existing_runs: tuple[ExistingRun, ...] = ()
+    saves: tuple[MeasuredSave, ...] = ()
     chat_template: str | None = None
     slurm: SlurmFacts | None = None
     nodes: NodeFacts = field(default_factory=NodeFacts)

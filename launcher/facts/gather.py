@@ -23,6 +23,7 @@ from launcher.facts.model import gather_model
 from launcher.facts.nodes import NodeFacts, gather_nodes
 from launcher.facts.runs import gather_runs
 from launcher.facts.slurm import gather_slurm
+from launcher.facts.speed import gather_saves
 from launcher.plan.content import run_name
 from launcher.render import snapshot
 
@@ -87,6 +88,7 @@ class Gatherer:
                 "data", (config.data, config.cluster.python), lambda: gather_data(config.data, cwd, BUILTIN_DATA, hub)
             ),
             existing_runs=runs,
+            saves=self._once("saves", run_root, lambda: gather_saves(run_root)) if asks_slurm else (),
             chat_template=_template(config.data.chat_template, cwd),
             slurm=slurm,
             nodes=nodes,

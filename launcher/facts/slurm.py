@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from conf.schema import ClusterConfig
 from slurm.parse import Partition
+from slurm.policy import Policy
 
 PATIENCE_S = 5.0
 DEVCLUSTER = "devcluster"
@@ -20,6 +21,7 @@ class SlurmFacts:
     version: str = ""
     partitions: tuple[Partition, ...] = ()
     max_array_size: int | None = None
+    policy: Policy | None = None
     error: str = ""
     cluster_name: str = ""
 
@@ -38,6 +40,7 @@ def gather_slurm(cluster: ClusterConfig) -> SlurmFacts:
     try:
         size, name = client.settings("MaxArraySize", "ClusterName")
         largest = int(size) if size and size.isdigit() else None
-        return SlurmFacts(conf, client.version(), tuple(client.partitions()), largest, cluster_name=name or "")
+        version, partitions = client.version(), tuple(client.partitions())
+        return SlurmFacts(conf, version, partitions, largest, client.policy(), cluster_name=name or "")
     except SlurmError as error:
         return SlurmFacts(conf, error=str(error))

@@ -16,6 +16,7 @@ from launcher.facts.facts import Facts
 from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
+from launcher.plan.continuation import make_continuation
 from launcher.plan.nodes import node_notes, node_warnings
 from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
@@ -52,6 +53,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     trained = trained_of(frozen, known, width) if known else None
     steps, steps_note = expected_steps(frozen, facts)
     export, export_note = export_at_end(frozen, parameters)
+    continuation, continuation_notes = make_continuation(frozen.cluster, facts)
     identity = run_id(frozen)
     plan = Plan(
         run_id=identity,
@@ -66,10 +68,12 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         expected_steps=steps,
         trainable_parameters=trained.parameters if trained else None,
         quantized_parameters=quantized_parameters(frozen, known, parameters),
+        continuation=continuation,
     )
     said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
     said += remarks.batch_notes(frozen, planned, packing) + ([packing_note] if packing_note else [])
     said += [*notes, *selection_notes(frozen), steps_note, *remarks.schedule_notes(frozen, steps), export_note]
+    said += continuation_notes
     said += remarks.model_notes(plan, facts)
     said += zero.difference_lines(frozen, topology, planned, width)
     plan.notes.extend([*said, *node_notes(frozen, facts), *facts.notes, *facts.code.notes])

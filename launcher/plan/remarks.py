@@ -8,6 +8,7 @@ from conf.record import Batch, Plan
 from conf.schema import ClusterKind, EvalStrategy, Precision, RunConfig, Scheduler
 from launcher.facts.facts import Facts
 from launcher.plan.batch import expected_share
+from launcher.plan.grace import grace_warnings
 from launcher.plan.rows import training_lengths
 
 LOW_SHARE = 0.9
@@ -68,6 +69,9 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
     found += _share_warning(plan, facts)
     if config.cluster.kind is ClusterKind.slurm and config.cluster.time is None:
         found.append("cluster.time is null: the site's default limit holds, and it may be short")
+    if config.cluster.requeue is not None:
+        found.append(f"cluster.requeue is now called cluster.continuation; this is {plan.continuation.value}")
+    found += grace_warnings(plan, facts)
     if facts.model.unresolved:
         found.append(f"{config.model.model_name_or_path} was not looked up: run and submit fetch it and fix its commit")
     if _does_not_evaluate(config):

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan
-from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime
+from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime, Continuation, ExportWhen
 from launcher.facts.facts import Facts
 from launcher.facts.machine import PASSED
 from launcher.plan.nodes import budget_left
@@ -126,7 +126,9 @@ def settings_lines(plan: Plan, facts: Facts) -> str:
     versions = [f"{name}{facts.versions[name]}" for name in EXTENSION_PACKAGES if name in facts.versions]
     settings = {
         "nodes": str(cluster.nodes),
-        "requeue": "true" if cluster.requeue else "false",
+        "continuation": plan.continuation.value,
+        "max_requeues": str(cluster.max_requeues),
+        **({"export": "after"} if exports_last(plan) else {}),
         "host_suffix": cluster.network.host_suffix,
         "scratch": cluster.scratch,
         "umask": "027" if plan.config.access is Access.group else "077",
@@ -166,7 +168,7 @@ def batch_script(plan: Plan, words: str = "", exclude: str | None = None) -> str
         nodes=cluster.nodes,
         chdir=plan.run_dir,
         signal_lead_s=cluster.signal_lead_s,
-        requeue=cluster.requeue,
+        requeue=plan.continuation is Continuation.requeue,
         resources=resources,
         extra=cluster.sbatch,
     )
@@ -176,6 +178,18 @@ def batch_script(plan: Plan, words: str = "", exclude: str | None = None) -> str
 def local_script(plan: Plan) -> str:
     """`job.sh`."""
     return _lines(["#!/bin/bash", _start(plan, "local")])
+
+
+def exports_after(plan: Plan) -> bool:
+    """Whether a job of its own exports the model after the run."""
+    wanted = plan.config.checkpoint.export in (ExportWhen.auto, ExportWhen.job)
+    trains = plan.config.train.max_steps != 0
+    return plan.config.cluster.kind is ClusterKind.slurm and wanted and trains and not plan.export_at_end
+
+
+def exports_last(plan: Plan) -> bool:
+    """Whether the last job of the run sends that job: in a chain nobody knows before which one it will be."""
+    return exports_after(plan) and plan.continuation is Continuation.chain
 
 
 def _exclusive_cores(cluster: ClusterConfig, facts: Facts) -> int | None:

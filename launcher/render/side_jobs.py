@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conf.record import Plan
-from conf.schema import ClusterKind, ExportWhen, PrepareWhere
+from conf.schema import ClusterKind, Continuation, PrepareWhere
 from launcher.facts.facts import Facts
 from launcher.plan.rows import training_data
 from launcher.render.job import batch_script
@@ -24,17 +24,11 @@ def prepares_before(plan: Plan, facts: Facts) -> bool:
     return sum(file.size for file in training_data(facts)) >= PREPARE_BYTES
 
 
-def exports_after(plan: Plan) -> bool:
-    """Whether a job of its own exports the model after the run."""
-    wanted = plan.config.checkpoint.export in (ExportWhen.auto, ExportWhen.job)
-    trains = plan.config.train.max_steps != 0
-    return plan.config.cluster.kind is ClusterKind.slurm and wanted and trains and not plan.export_at_end
-
-
 def prepare_script(plan: Plan) -> str:
     """`job/prepare.sbatch`."""
-    cluster = replace(plan.config.cluster, nodes=1, gpus_per_node=0, gres=None, nodelist=None, requeue=False)
-    return batch_script(replace(plan, config=replace(plan.config, cluster=cluster)), "prepare")
+    cluster = replace(plan.config.cluster, nodes=1, gpus_per_node=0, gres=None, nodelist=None)
+    alone = replace(plan, config=replace(plan.config, cluster=cluster), continuation=Continuation.none)
+    return batch_script(alone, "prepare")
 
 
 def export_script(plan: Plan, exclude: str | None) -> str:

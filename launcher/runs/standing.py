@@ -130,7 +130,7 @@ def _judge(
     current = outcome if outcome and (newest is None or outcome.attempt >= newest.number) else None
     alive = live_submissions(folder, jobs)
     if alive and jobs is not None:
-        return _judge_job(folder, alive[0], jobs[alive[0].job_id], current)
+        return _judge_job(folder, alive[0], jobs[alive[0].job_id], current, _goes_on(newest))
     pid = find_local(folder)
     if pid is not None:
         return _Verdict(State.running, _stopping(folder), True, f"local:{pid}")
@@ -148,17 +148,26 @@ def _judge(
     return _Verdict(State.prepared, "not started", False, "")
 
 
-def _judge_job(folder: RunFolder, sent: Submission, job: Job, current: Outcome | None) -> _Verdict:
+def _judge_job(folder: RunFolder, sent: Submission, job: Job, current: Outcome | None, goes_on: bool) -> _Verdict:
     name = f"slurm:{sent.job_id}"
     if sent.purpose == EXPORT and current is not None and current.state in ENDED:
         return _Verdict(current.state, f"{current.reason}; export {'waits' if job.is_pending else 'runs'}", True, name)
-    if job.is_pending:
+    ended = current is not None and current.state in ENDED and not goes_on
+    if job.is_pending and not (sent.after and ended):  # the end of a chain has a last job, which has nothing to do
         return _Verdict(State.queued, job.explanation, True, name)
     if sent.purpose != TRAIN:
         return _Verdict(State.running, _DOING[sent.purpose], True, name)
     if current is not None and current.state in ENDED:
         return _Verdict(current.state, current.reason, False, name)
     return _Verdict(State.running, _stopping(folder), True, name)
+
+
+def _goes_on(newest: Attempt | None) -> bool:
+    """Whether it was decided after an attempt that there will be another."""
+    try:
+        return newest is not None and newest.decision.read_text().strip() == "requeue"
+    except OSError:
+        return False
 
 
 def _stopping(folder: RunFolder) -> str:

@@ -1,4 +1,4 @@
-"""`submissions.jsonl`: what was sent to Slurm for a run, written before and after each sbatch.
+"""`submissions.jsonl`: what was sent to Slurm for a run, written before and after each sbatch, here and by its jobs.
 
 A line says what is about to be sent or what came of it, so that a submission that broke off in between is seen and
 nothing is sent twice.
@@ -21,11 +21,15 @@ TRAIN, PREPARE, EXPORT = "train", "prepare", "export"
 
 @dataclass(frozen=True)
 class Submission:
-    """A job that Slurm took: `123`, or `123_4` for an element of a sweep's array."""
+    """A job that Slurm took: `123`, or `123_4` for an element of a sweep's array.
+
+    `after` is the job of the run that sent it, to go on after itself (`cluster.continuation=chain`).
+    """
 
     job_id: str
     purpose: str
     time: float
+    after: str = ""
 
 
 def write_line(folder: RunFolder, event: str, purpose: str, **values: object) -> None:
@@ -48,7 +52,12 @@ def append_line(path: Path, values: Mapping[str, object]) -> None:
 def read_submissions(folder: RunFolder) -> list[Submission]:
     """The jobs of a run, oldest first."""
     return [
-        Submission(str(line["job_id"]), str(line.get("purpose", TRAIN)), float(line.get("time", 0.0)))
+        Submission(
+            str(line["job_id"]),
+            str(line.get("purpose", TRAIN)),
+            float(line.get("time", 0.0)),
+            str(line.get("after", "")),
+        )
         for line in read_lines(folder.submissions)
         if line.get("event") == "sent" and isinstance(line.get("job_id"), str | int)
     ]

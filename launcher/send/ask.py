@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Mapping
 
 from conf.layout import RunFolder
 from conf.outcome import Outcome, State, StopReason, write_outcome
 from launcher.problems import MusterError
 from launcher.runs.standing import Standing, find_local, live_submissions, stand
-from launcher.runs.submissions import TRAIN, Submission
+from launcher.runs.submissions import TRAIN, Submission, read_submissions
 from launcher.send import interrupts
 from launcher.send.scheduler import client_of, live_jobs
+from slurm.parse import Job
 
 GRACE_S = 5.0
 
@@ -37,7 +39,7 @@ def stop(folder: RunFolder) -> str:
         interrupts.write_stop(folder, StopReason.stopped)
     alive = live_submissions(folder, jobs)
     if not alive:
-        return f"{name} saves and ends; watch: muster status {name}"
+        return f"{name} saves and ends{_unasked(folder, jobs)}; watch: muster status {name}"
     client, first = client_of(standing.plan), alive[0]
     waits = jobs is not None and jobs[first.job_id].is_pending
     if waits or first.purpose != TRAIN:
@@ -69,9 +71,19 @@ def cancel(folder: RunFolder) -> str:
         _cancel_all(standing, alive)
         _write_end(folder, standing, State.cancelled, f"cancelled (job {alive[0].job_id})")
         return f"{standing.plan.run_id} is cancelled (job {alive[0].job_id})"
+    unasked = _unasked(folder, jobs)
+    if unasked:
+        return f"{standing.plan.run_id} ends{unasked}; the same command again takes its jobs out of the queue"
     _end_agent(folder)
     _write_end(folder, standing, State.cancelled, "cancelled")
     return f"{standing.plan.run_id} is cancelled"
+
+
+def _unasked(folder: RunFolder, jobs: Mapping[str, Job] | None) -> str:
+    """What is said where Slurm could not be asked: the word in STOP does its work without it, only later."""
+    return (
+        " as soon as its job sees STOP (Slurm could not be asked)" if jobs is None and read_submissions(folder) else ""
+    )
 
 
 def _cancel_all(standing: Standing, submissions: list[Submission]) -> None:

@@ -11,6 +11,9 @@ from launcher.runs.submissions import read_submissions
 from slurm.client import Client, SlurmError
 from slurm.parse import Job
 
+PATIENCE_S = 15.0
+"""How long a controller that is away is asked how runs stand: their files tell most of it."""
+
 
 def client_of(plan: Plan) -> Client:
     """Slurm's commands as this run uses them (`cluster.slurm_conf`)."""
@@ -31,7 +34,7 @@ def live_jobs(folders: Iterable[RunFolder]) -> dict[str, Job] | None:
             wanted.setdefault((slurm_conf, mine), set()).update(ids)
     found: dict[str, Job] = {}
     for (slurm_conf, mine), ids in wanted.items():
-        client = Client(slurm_conf)
+        client = Client(slurm_conf, patience_s=PATIENCE_S)
         try:
             jobs = client.jobs(ids) if mine else client.jobs_of_others(ids)
         except SlurmError:

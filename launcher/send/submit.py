@@ -9,7 +9,7 @@ from pathlib import Path
 from conf.layout import RunFolder
 from conf.record import Plan
 from launcher.problems import SchedulerError
-from launcher.render.side_jobs import exports_after
+from launcher.render.job import exports_after, exports_last
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, unanswered, write_line
 from launcher.send.scheduler import client_of
 from slurm.client import SlurmError, culprit
@@ -111,7 +111,7 @@ def send_all(folder: RunFolder, plan: Plan, after: str = "") -> str:
     if folder.job.prepare_sbatch.exists() and not folder.data_json.exists():
         after = f"afterok:{send(folder, plan, PREPARE, after=after)}"
     job_id = send(folder, plan, TRAIN, after=after)
-    if exports_after(plan):
+    if exports_after(plan) and not exports_last(plan):
         send(folder, plan, EXPORT, after=f"afterok:{job_id}")
     return job_id
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from conf.layout import RunFolder
 from conf.record import Plan
 from conf.schema import SweepConfig
-from launcher.render.side_jobs import exports_after
+from launcher.render.job import exports_after, exports_last
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN
 from launcher.send.submit import dependency, refused, send
 from launcher.sweep.arrays import Batch, Member, array_points, array_script, batches
@@ -89,7 +89,7 @@ class Jobs:
         (member,) = batch.members
         member.folder.stop.unlink(missing_ok=True)
         job_id = self._send_own(member, TRAIN, after)
-        if exports_after(member.plan):
+        if exports_after(member.plan) and not exports_last(member.plan):
             self._send_own(member, EXPORT, f"afterok:{job_id}")
         return Sending(batch.members, job_id)
 
@@ -108,7 +108,7 @@ class Jobs:
             member.folder.stop.unlink(missing_ok=True)
         at_a_time = f"%{self.config.max_parallel}" if self.config.max_parallel else ""
         job_id = self._send_script(batch, number, TRAIN, at_a_time, after)
-        if exports_after(batch.plan):
+        if exports_after(batch.plan) and not exports_last(batch.plan):
             self._send_script(batch, number, EXPORT, "", f"aftercorr:{job_id}")
         return Sending(batch.members, job_id, number)
 

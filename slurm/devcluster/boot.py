@@ -57,11 +57,16 @@ def boot(state: Path, nodes: int, cpus_per_node: int, on_loopback: bool) -> Reco
     munged += [f"--{name}-file={state}/run/munged.{name}" for name in ("pid", "seed")]
     record = _start(record, "munged", [*munged, f"--log-file={state}/log/munged.log"])
     _wait_for(state / "munge" / "socket", record)
-    record = _start(record, "slurmctld", ["slurmctld", "-D", "-f", str(record.slurm_conf)])
+    record = _start(record, "slurmctld", controller_argv(record))
     for number, name in enumerate(record.node_names(), start=1):
         (state / "spool" / name).mkdir(mode=0o755)
         record = _start(record, name, node_argv(record, number))
     return record
+
+
+def controller_argv(record: Record) -> list[str]:
+    """What starts the slurmctld."""
+    return ["slurmctld", "-D", "-f", str(record.slurm_conf)]
 
 
 def node_argv(record: Record, number: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""Breaking the nodes of a devcluster on purpose, and mending them: power gone, cables cut. Needs networks (root)."""
+"""Breaking a devcluster on purpose, and mending it: nodes without power, cables cut, no controller.
+
+Nodes and cables need networks of their own (root).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from slurm.devcluster import boot, network, processes
 from slurm.devcluster.record import DevclusterError, Record, default_folder, read_record
 
 KILL_S = 10.0
+CONTROLLER = "slurmctld"
 
 
 def kill_node(name: str, folder: Path | None = None) -> None:
@@ -54,6 +58,20 @@ def unplug(name: str, folder: Path | None = None) -> None:
     network.switch_link(record, number, on=False)
 
 
+def kill_controller(folder: Path | None = None) -> None:
+    """Slurm's controller is gone from one moment to the next; what runs on the nodes goes on."""
+    record = _record(folder)
+    processes.end([process for process in record.processes if process.name == CONTROLLER], patience_s=0.0)
+
+
+def restore_controller(folder: Path | None = None) -> None:
+    """The controller starts again from what it has kept; it answers a moment later."""
+    record = _record(folder)
+    others = [process for process in record.processes if process.name != CONTROLLER]
+    rest = dataclasses.replace(record, processes=others)
+    rest.with_process(processes.start(record, CONTROLLER, boot.controller_argv(record))).write()
+
+
 def _isolate(names: tuple[str, ...], folder: Path | None, cut: bool) -> None:
     if len(names) < 2:
         raise DevclusterError("a link has two ends: name two nodes at least")
@@ -62,11 +80,16 @@ def _isolate(names: tuple[str, ...], folder: Path | None, cut: bool) -> None:
         network.isolate(record, number, cut)
 
 
-def _node(name: str, folder: Path | None) -> tuple[Record, int]:
+def _record(folder: Path | None) -> Record:
     state = folder or default_folder()
     record = read_record(state)
     if record is None:
         raise DevclusterError(f"no devcluster in {state}")
+    return record
+
+
+def _node(name: str, folder: Path | None) -> tuple[Record, int]:
+    record = _record(folder)
     if record.network is None:
         raise DevclusterError("nodes on loopback share one network; only those of root's devcluster can be broken")
     if name not in record.node_names():

@@ -43,7 +43,12 @@ def metrics(folder: RunFolder) -> list[dict[str, Any]]:
 
 def job_of(folder: RunFolder) -> int:
     """The job id of the newest submission."""
-    return int(lines(folder.submissions)[-1]["job_id"])
+    return int(jobs_of(folder)[-1])
+
+
+def jobs_of(folder: RunFolder) -> list[str]:
+    """The job ids of all submissions, those that jobs made themselves included."""
+    return [str(line["job_id"]) for line in lines(folder.submissions) if line["event"] == "sent"]
 
 
 def wait_for(seen: Callable[[], object], folder: RunFolder, what: str, after_end: bool = False) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import site
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -56,7 +55,12 @@ class Person:
 
     def muster(self, *words: str, cwd: Path | None = None, timeout_s: float = 120, check: bool = True) -> str:
         """Run the CLI as the person; its standard output."""
-        return self.run(str(self.python), "-m", "muster", *words, cwd=cwd, timeout_s=timeout_s, check=check).stdout
+        return self.run(*self.program, *words, cwd=cwd, timeout_s=timeout_s, check=check).stdout
+
+    @property
+    def program(self) -> list[str]:
+        """The CLI as they start it."""
+        return [str(self.python), "-m", "muster"]
 
     @property
     def identity(self) -> dict[str, object]:
@@ -139,6 +143,7 @@ def _copy(prefix: Path) -> Path:
     shutil.copytree(checkout / "launcher" / "hydra_plugins", checkout / "hydra_plugins")
     packages = library / "site-packages"
     packages.mkdir()
-    (packages / "tests.pth").write_text("\n".join([str(checkout), *site.getsitepackages()]) + "\n")
+    installed = [place for place in sys.path if place.endswith("site-packages")]
+    (packages / "tests.pth").write_text("\n".join([str(checkout), *installed]) + "\n")
     subprocess.run(["chmod", "-R", "a+rX", str(prefix)], check=True)
     return program

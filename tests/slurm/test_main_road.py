@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.live import job_of, metrics, outcome, start_now, submit, wait_for, wait_for_end, wait_for_step
+from tests.slurm.live import metrics, outcome, submit, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(580)]
@@ -72,31 +72,3 @@ def test_stop_and_resume(person: Person, work: Path) -> None:
     wait_for_end(folder, "done")
     steps = [(line["attempt"], line["step"]) for line in metrics(folder) if "train/loss" in line]
     assert steps == [(0, step) for step in range(1, at + 1)] + [(1, step) for step in range(at + 1, 13)]
-
-
-def test_cancel_ends_now_and_is_said(person: Person, work: Path) -> None:
-    """`muster cancel` ends the job without another attempt, and the state says who did it."""
-    folder, run_id = submit(person, work, *SMALL, "name=gone", "train.max_steps=3000")
-    wait_for_step(folder, 2)
-    person.muster("cancel", run_id, cwd=work)
-    wait_for_end(folder, "cancelled")
-    (status,) = json.loads(person.muster("status", run_id, "--json", cwd=work))
-    assert status["state"] == "cancelled"
-    assert [path.name for path in folder.attempts.iterdir()] == ["0"]
-
-
-def test_time_limit_saves_requeues_and_goes_on(person: Person, work: Path) -> None:
-    """The warning of the time limit makes the run save and go back into the queue, where it goes on."""
-    folder, _ = submit(person, work, *SMALL, "name=limit", "train.max_steps=14", "train.eval_strategy=no")
-    wait_for_step(folder, 3)
-    job = job_of(folder)
-    person.run("scancel", "--batch", "--signal=USR1", str(job))
-    wait_for(lambda: (folder.attempts / "0" / "decision").exists(), folder, "a decision")
-    assert (folder.attempts / "0" / "decision").read_text().strip() == "requeue"
-    saved = outcome(folder)
-    assert saved["state"] == "time_limit"
-    start_now(person, job, folder)
-    wait_for_end(folder, "done")
-    second = [line["step"] for line in metrics(folder) if line["attempt"] == 1 and "train/loss" in line]
-    assert second[0] == int(str(saved["step"])) + 1
-    assert second[-1] == 14

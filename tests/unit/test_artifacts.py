@@ -34,7 +34,7 @@ MODULES += [
     "cluster.setup=['ulimit -n 65536']",
     "cluster.python=python3",
 ]
-MODULES += ["+cluster.sbatch.mail-type=END", "+cluster.sbatch.switches='1@12:00:00'", "cluster.requeue=false"]
+MODULES += ["+cluster.sbatch.mail-type=END", "+cluster.sbatch.switches='1@12:00:00'", "cluster.continuation=none"]
 PYXIS = ["cluster.container.runtime=pyxis", "cluster.container.image=/images/muster.sqsh", "cluster.gpus_per_node=8"]
 PYXIS += [
     "cluster.container.mounts=['/lustre:/lustre:ro']",

@@ -27,7 +27,7 @@ from train.node.decide import History, Settings, Verdict, decide
 from train.node.env import NodeEnv
 
 NOW = 1_800_000_000.0
-QUEUE = Settings(requeue=True, max_requeues=20)
+QUEUE = Settings(goes_on=True, max_requeues=20)
 
 
 def failure(cause: Cause, rank: int = 1, node: int = 0, time: float = 5.0, message: str = "words") -> Failure:
@@ -57,6 +57,7 @@ class Case:
     reports: list[AgentReport] = field(default_factory=lambda: [report()])
     steps: Mapping[int, int] = field(default_factory=dict)
     attempt: int = 0
+    since: int = 0
     nodes: int = 1
     settings: Settings = QUEUE
 
@@ -82,6 +83,10 @@ CASES = {
     ),
     "time limit too short to save, three times": Case(
         END, State.failed, outcome=outcome(State.time_limit), attempt=2, said="no_progress: 3 attempts in a row"
+    ),
+    "preempted before it could save, many times": Case(REQUEUE, State.preempted, stop=StopReason.preempted, attempt=5),
+    "the same by a person's resume": Case(
+        REQUEUE, State.time_limit, outcome=outcome(State.time_limit), attempt=30, since=29, steps={28: 10}
     ),
     "crash with a newer checkpoint": Case(REQUEUE, State.failed, Cause.user_code, failures=[crash], steps=saved),
     "crash after repeating what was saved": Case(
@@ -145,7 +150,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_decision(case: Case) -> None:
-    history = History(case.attempt, case.nodes, case.steps)
+    history = History(case.attempt, case.nodes, case.steps, since=case.since)
     decision = decide(case.outcome, case.stop, case.reports, case.failures, history, case.settings, NOW)
     assert (decision.verdict, decision.outcome.state) == (case.verdict, case.state)
     assert case.said in decision.outcome.reason
@@ -174,7 +179,7 @@ def make_folder(path: Path) -> RunFolder:
     folder.job.folder.mkdir()
     folder.attempt(1).failures.mkdir(parents=True)
     folder.attempt(1).agent_reports.mkdir()
-    folder.job.settings.write_text("nodes=1\nrequeue=true\nmax_requeues=5\nhost_suffix=\n")
+    folder.job.settings.write_text("nodes=1\ncontinuation=chain\nmax_requeues=5\nhost_suffix=\n")
     return folder
 
 
@@ -195,7 +200,7 @@ def test_files_in_and_out(tmp_path: Path) -> None:
     write_record(folder.attempt(1).agent_report(0), report())
 
     assert read_history(folder, 1, 1) == History(1, 1, {0: 20, 1: 40})
-    assert read_settings(folder) == Settings(requeue=True, max_requeues=5)
+    assert read_settings(folder) == Settings(goes_on=True, max_requeues=5)
     decision = conclude(folder, environment(folder))
 
     assert decision.verdict is Verdict.requeue

@@ -17,7 +17,7 @@ from slurm.scripts import read_body
 from train.node.env import NODE_NAMES
 
 BODY = Path(__file__).parents[2] / "slurm" / "body.sh"
-SCRIPTS = [BODY, BODY.parent / "devcluster" / "node.sh"]
+SCRIPTS = [BODY, BODY.with_name("follow.sh"), BODY.parent / "devcluster" / "node.sh"]
 
 PROGRAM = """\
 #!/bin/bash
@@ -33,22 +33,23 @@ def test_bash_reads_it(script: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_shellcheck(script: Path) -> None:
-    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True)
+def test_shellcheck() -> None:
+    done = subprocess.run(["shellcheck", *map(str, SCRIPTS)], cwd=BODY.parents[1], capture_output=True, text=True)
     assert done.stdout == ""
 
 
 def test_names_agree_with_the_layout() -> None:
-    text = BODY.read_text()
+    text = read_body().decode()
     files = JobFiles(Path("job"))
     named = {files.env, files.allow, files.setup, files.srun, files.python, files.settings, files.body}
+    named |= {files.export_sbatch}
     assert set(re.findall(r"\$run/(job/[a-z.]+)", text)) == {str(path) for path in named}
     run = RunFolder(Path("$run"))
-    for path in (run.stop, run.lock, run.outcome, run.attempts, run.muster_zip):
+    for path in (run.stop, run.lock, run.outcome, run.attempts, run.muster_zip, run.submissions, run.job_sbatch):
         assert str(path) in text, path
     attempt = run.attempt(0)
-    for own in (attempt.job, attempt.decision, attempt.job_log, attempt.logs, attempt.failures, attempt.agent_reports):
+    parts = (attempt.job, attempt.decision, attempt.job_log, attempt.logs, attempt.failures, attempt.agent_reports)
+    for own in (*parts, attempt.lead):
         assert f"$folder/{own.relative_to(attempt.folder)}" in text, own
     assert "logs/node%n-agent.log" in text
     assert attempt.agent_log(0).name == "node0-agent.log"

@@ -136,6 +136,34 @@ def test_standing_of_a_slurm_run(
     assert blind.live == (ended is None)
 
 
+CHAIN_CASES = {
+    "the first still runs": ("RUNNING", None, "", "running", True),
+    "the next one waits for its turn": (None, State.time_limit, "requeue", "queued", True),
+    "after a crash too": (None, State.failed, "requeue", "queued", True),
+    "the run is done, the next one not gone yet": (None, State.done, "end", "done", False),
+    "stopped": (None, State.stopped, "end", "stopped", False),
+}
+
+
+@pytest.mark.parametrize(("first", "ended", "word", "state", "live"), CHAIN_CASES.values(), ids=CHAIN_CASES)
+def test_standing_of_a_chain(
+    tmp_path: Path, first: str | None, ended: State | None, word: str, state: str, live: bool
+) -> None:
+    """A job that waits for the one before it is no sign of life once the run has ended."""
+    folder = make_run(tmp_path, kind=ClusterKind.slurm)
+    write_line(folder, "sent", TRAIN, job_id="7")
+    write_line(folder, "sent", TRAIN, job_id="8", after="7")
+    attempt = begin(folder, 0, job="slurm:7", host="node1")
+    if ended is not None:
+        end(folder, state=ended, reason="because")
+        attempt.decision.write_text(f"{word}\n")
+    jobs = {"8": Job("8", state="PENDING", reason="Dependency")}
+    jobs |= {"7": Job("7", state=first)} if first else {}
+    standing = stand(folder, jobs)
+    assert (standing.state.value, standing.live) == (state, live)
+    assert [sent.after for sent in read_submissions(folder)] == ["", "7"]
+
+
 def test_submissions_say_what_was_answered(folder: RunFolder) -> None:
     assert unanswered(folder, TRAIN) is None
     write_line(folder, "sending", TRAIN)
