@@ -1,0 +1,174 @@
+"""Rows 22 and 25: Slurm's controller is away when it is asked, and the shells that submitted and watched die."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.layout import RunFolder
+from slurm.devcluster import Record
+from slurm.devcluster.faults import kill_controller, restore_controller
+from tests.slurm.live import decision, jobs_of, lines, outcome, submit, wait_for, wait_for_end, wait_for_step
+from tests.slurm.person import Person
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.slurm,
+    pytest.mark.timeout(580),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill the controller of root's devcluster"),
+]
+
+TINY = [
+    "experiment=demo",
+    "cluster=devcluster",
+    "cluster.nodes=1",
+    "tracking=none",
+    "train.eval_strategy=no",
+    "train.eval_on_start=false",
+]
+LONG = [*TINY, "train.max_steps=5000"]
+
+
+@contextlib.contextmanager
+def away(devcluster: Record, seconds: float) -> Iterator[None]:
+    """The controller is gone for some seconds from here on; it is back when the block has ended."""
+    folder = Path(devcluster.folder)
+    kill_controller(folder)
+    timer = threading.Timer(seconds, lambda: restore_controller(folder))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+@pytest.mark.fault(22)
+def test_away_at_submit_and_at_status(person: Person, devcluster: Record, figures: dict[str, Any]) -> None:
+    """Asked again until it is back: one job in the end. Meanwhile the files say how a run stands."""
+    folder, run_id = submit(person, person.home, *LONG, "name=watched")
+    wait_for_step(folder, 2)
+    with away(devcluster, 12):
+        began = time.monotonic()
+        other, _ = submit(person, person.home, *TINY, "name=late", "train.max_steps=4")
+        figures["submitted_after_s"] = round(time.monotonic() - began, 1)
+    assert len([line for line in lines(other.submissions) if line["event"] == "sent"]) == 1
+    names = person.run("squeue", "-h", "--me", "--states=all", "-o", "%o").stdout.splitlines()
+    assert names.count(str(other.job_sbatch)) == 1
+    wait_for_end(other, "done")
+    person.muster("stop", run_id)
+    wait_for_end(folder, "stopped")
+
+
+@pytest.mark.fault(22)
+@pytest.mark.fault(25)
+def test_status_from_files(person: Person, devcluster: Record) -> None:
+    """With the controller gone for good the run goes on, and status tells from its files."""
+    folder, run_id = submit(person, person.home, *LONG, "name=alone")
+    wait_for_step(folder, 1)
+    kill_controller(Path(devcluster.folder))
+    try:
+        (status,) = json.loads(person.muster("status", run_id, "--json"))
+        assert (status["state"], status["reason"]) == ("running", "Slurm could not be asked")
+        step = status["step"]
+        wait_for_step(folder, step + 3)
+    finally:
+        restore_controller(Path(devcluster.folder))
+    wait_for(lambda: "cancelled" in cancelled(person, run_id), folder, "cancel")
+
+
+@pytest.mark.fault(22)
+@pytest.mark.long
+@pytest.mark.parametrize("continuation", ["requeue", "chain"])
+def test_away_when_a_run_goes_on(continuation: str, person: Person, devcluster: Record) -> None:
+    """Gone when the next job is sent, or the job is put back: asked again until it is done, once."""
+    words = [*LONG, f"name=goes-on-{continuation}", f"cluster.continuation={continuation}", "checkpoint.save_steps=0"]
+    folder, run_id = submit(person, person.home, *words)
+    wait_for_step(folder, 2)
+    first = jobs_of(folder)[0]
+    with away(devcluster, 20):
+        person.run("bash", "-c", f"echo time_limit >'{folder.stop}'")
+        wait_for(lambda: decision(folder, 0), folder, "a decision")
+    assert decision(folder, 0) == "requeue"
+    if continuation == "requeue":
+        wait_for(lambda: restarts(person, first) == 1, folder, "one requeue")
+    else:
+        wait_for_step(folder, outcome(folder)["step"] + 1, attempt=1)
+        after = [line for line in lines(folder.submissions) if line.get("after") == first and line["event"] == "sent"]
+        assert len(after) == 1
+    person.muster("cancel", run_id)
+
+
+@pytest.mark.fault(25)
+@pytest.mark.long
+def test_the_shells_die(person: Person) -> None:
+    """SIGKILL to `submit -m` right after its first sbatch, and to watchers: the same command goes on, runs finish."""
+    work = person.home / "shell"
+    work.mkdir()
+    shutil.chown(work, person.uid, person.gid)
+    words = [*TINY, "name=swept", "train.max_steps=6", "sweep.max_array_size=1", "-m", "train.seed=1,2"]
+    command = [*person.program, "submit", *words]
+    shell = in_own_group(person, command, work)
+    sent = work / "runs"
+
+    def jobs() -> list[str]:
+        runs = [RunFolder(path.parent) for path in sent.glob("*/submissions.jsonl")]
+        return [job for run in runs for job in jobs_of(run)]
+
+    deadline = time.monotonic() + 120
+    while not jobs():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(shell.pid, signal.SIGKILL)
+    shell.wait()
+    person.run(*command, cwd=work)
+    runs = [RunFolder(path.parent) for path in sent.glob("*/submissions.jsonl")]
+    assert len(runs) == 2
+    assert [len(jobs_of(run)) for run in runs] == [1, 1]
+
+    watchers = [
+        in_own_group(person, [*person.program, *watch], work)
+        for watch in (["status", "-w"], ["logs", str(runs[0].path), "-f"])
+    ]
+    wait_for(lambda: runs[0].metrics.exists(), runs[0], "a first step")
+    for watcher in watchers:
+        if watcher.poll() is None:
+            os.killpg(watcher.pid, signal.SIGKILL)
+        watcher.wait()
+    for run in runs:
+        wait_for_end(run, "done")
+        assert len(list(run.attempts.iterdir())) == 1
+
+
+def in_own_group(person: Person, command: list[str], work: Path) -> subprocess.Popen[bytes]:
+    """A command of the person's in a terminal session of its own, as a login shell starts it."""
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        command,
+        cwd=work,
+        env=person.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **person.identity,
+    )
+
+
+def restarts(person: Person, job: str) -> int:
+    shown = person.run("scontrol", "-o", "show", "job", job, check=False).stdout
+    return next((int(word.partition("=")[2]) for word in shown.split() if word.startswith("Restarts=")), 0)
+
+
+def cancelled(person: Person, run_id: str) -> str:
+    done = person.run(*person.program, "cancel", run_id, check=False)
+    return done.stdout

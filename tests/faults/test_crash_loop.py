@@ -1,0 +1,70 @@
+"""Row 18: attempt after attempt ends before it could save anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.layout import RunFolder
+from tests.slurm.live import decision, jobs_of, outcome, submit, wait_for
+from tests.slurm.person import Person
+
+pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
+
+
+@pytest.mark.fault(18)
+@pytest.mark.long
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill the other user's agents")
+def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]) -> None:
+    """The agent of the second node is killed each time: a machine's fault, worth another attempt, but not for ever."""
+    words = ["experiment=demo", "cluster=devcluster", "cluster.nodes=2", "tracking=none", "train.max_steps=5000"]
+    words += ["name=loop", "checkpoint.save_steps=0", "cluster.continuation=chain", "train.eval_on_start=false"]
+    folder, run_id = submit(person, person.home, *words)
+    for attempt in range(3):
+        wait_for(lambda attempt=attempt: folder.attempt(attempt).rank_log(1, 1).exists(), folder, f"attempt {attempt}")
+        os.kill(agent_of(folder, 1), signal.SIGKILL)
+        wait_for(lambda attempt=attempt: decision(folder, attempt), folder, "a decision", after_end=True)
+    assert [decision(folder, attempt) for attempt in range(3)] == ["requeue", "requeue", "end"]
+    found = outcome(folder)
+    assert found["state"] == "failed"
+    assert found["reason"].startswith("no_progress: 3 attempts in a row saved nothing newer")
+    assert found["failure"]["cause"] == "lost_peer"
+    figures["attempts"] = 3
+
+    sent = jobs_of(folder)
+
+    def queue() -> set[str]:
+        return set(person.run("squeue", "-h", "--me", "-o", "%i").stdout.split()) & set(sent)
+
+    wait_for(lambda: not queue(), folder, "an empty queue", after_end=True)
+    assert len(sent) <= 4
+    assert not folder.attempt(3).folder.exists()
+
+    # A person who goes on has the whole budget again.
+    person.muster("resume", run_id)
+    wait_for(lambda: folder.attempt(3).rank_log(1, 1).exists(), folder, "attempt 3", after_end=True)
+    os.kill(agent_of(folder, 1), signal.SIGKILL)
+    wait_for(lambda: decision(folder, 3), folder, "a decision", after_end=True)
+    assert decision(folder, 3) == "requeue"
+    person.muster("cancel", run_id)
+
+
+def agent_of(folder: RunFolder, node: int) -> int:
+    """Process id of a node's agent, by its arguments and its environment."""
+    words = [str(folder.muster_zip).encode(), b"agent", str(folder.path).encode()]
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            is_rank = (entry / "comm").read_text().startswith("rank")
+            names = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if all(word in arguments for word in words) and not is_rank and f"MUSTER_NODE_RANK={node}".encode() in names:
+            return int(entry.name)
+    raise AssertionError(f"no agent on node {node}")
