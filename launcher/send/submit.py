@@ -8,6 +8,7 @@ from pathlib import Path
 
 from conf.layout import RunFolder
 from conf.record import Plan
+from launcher.facts.slurm import DEVCLUSTER
 from launcher.problems import SchedulerError
 from launcher.render.job import exports_after, exports_last
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, unanswered, write_line
@@ -39,6 +40,8 @@ def ask_first(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sba
     Raises:
         SchedulerError: it would not; Slurm's words, and the key they are about.
     """
+    if plan.config.cluster.slurm_conf == DEVCLUSTER:
+        raise SchedulerError("no devcluster runs on this machine; start one: muster devcluster up")
     with tempfile.TemporaryDirectory(prefix="muster-") as folder:
         path = Path(folder) / script
         path.write_bytes(artifacts[script])

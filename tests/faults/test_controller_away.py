@@ -37,7 +37,17 @@ TINY = [
     "train.eval_strategy=no",
     "train.eval_on_start=false",
 ]
-LONG = [*TINY, "train.max_steps=5000"]
+
+
+@pytest.fixture
+def tiny(devcluster: Record) -> list[str]:
+    """A run whose cluster is named by its slurm.conf, as a site's is: a devcluster without a controller is none."""
+    return [*TINY, f"cluster.slurm_conf={devcluster.slurm_conf}"]
+
+
+@pytest.fixture
+def long(tiny: list[str]) -> list[str]:
+    return [*tiny, "train.max_steps=5000"]
 
 
 @contextlib.contextmanager
@@ -54,46 +64,44 @@ def away(devcluster: Record, seconds: float) -> Iterator[None]:
 
 
 @pytest.mark.fault(22)
-def test_away_at_submit_and_at_status(person: Person, devcluster: Record, figures: dict[str, Any]) -> None:
-    """Asked again until it is back: one job in the end. Meanwhile the files say how a run stands."""
-    folder, run_id = submit(person, person.home, *LONG, "name=watched")
-    wait_for_step(folder, 2)
+def test_away_at_submit(person: Person, devcluster: Record, tiny: list[str], figures: dict[str, Any]) -> None:
+    """Asked again until it is back: one job in the end."""
     with away(devcluster, 12):
         began = time.monotonic()
-        other, _ = submit(person, person.home, *TINY, "name=late", "train.max_steps=4")
+        other, _ = submit(person, person.home, *tiny, "name=late", "train.max_steps=4")
         figures["submitted_after_s"] = round(time.monotonic() - began, 1)
     assert len([line for line in lines(other.submissions) if line["event"] == "sent"]) == 1
     names = person.run("squeue", "-h", "--me", "--states=all", "-o", "%o").stdout.splitlines()
     assert names.count(str(other.job_sbatch)) == 1
     wait_for_end(other, "done")
-    person.muster("stop", run_id)
-    wait_for_end(folder, "stopped")
 
 
 @pytest.mark.fault(22)
 @pytest.mark.fault(25)
-def test_status_from_files(person: Person, devcluster: Record) -> None:
-    """With the controller gone for good the run goes on, and status tells from its files."""
-    folder, run_id = submit(person, person.home, *LONG, "name=alone")
+def test_status_from_files(person: Person, devcluster: Record, long: list[str], figures: dict[str, Any]) -> None:
+    """While the controller is gone the run goes on, and status tells from its files."""
+    folder, run_id = submit(person, person.home, *long, "name=alone")
     wait_for_step(folder, 1)
     kill_controller(Path(devcluster.folder))
     try:
+        began = time.monotonic()
         (status,) = json.loads(person.muster("status", run_id, "--json"))
+        figures["status_after_s"] = round(time.monotonic() - began, 1)
         assert (status["state"], status["reason"]) == ("running", "Slurm could not be asked")
         step = status["step"]
         wait_for_step(folder, step + 3)
     finally:
         restore_controller(Path(devcluster.folder))
-    wait_for(lambda: "cancelled" in cancelled(person, run_id), folder, "cancel")
+    end(person, folder)
 
 
 @pytest.mark.fault(22)
 @pytest.mark.long
 @pytest.mark.parametrize("continuation", ["requeue", "chain"])
-def test_away_when_a_run_goes_on(continuation: str, person: Person, devcluster: Record) -> None:
+def test_away_when_a_run_goes_on(continuation: str, person: Person, devcluster: Record, long: list[str]) -> None:
     """Gone when the next job is sent, or the job is put back: asked again until it is done, once."""
-    words = [*LONG, f"name=goes-on-{continuation}", f"cluster.continuation={continuation}", "checkpoint.save_steps=0"]
-    folder, run_id = submit(person, person.home, *words)
+    words = [*long, f"name=goes-on-{continuation}", f"cluster.continuation={continuation}", "checkpoint.save_steps=0"]
+    folder, _ = submit(person, person.home, *words)
     wait_for_step(folder, 2)
     first = jobs_of(folder)[0]
     with away(devcluster, 20):
@@ -106,7 +114,7 @@ def test_away_when_a_run_goes_on(continuation: str, person: Person, devcluster: 
         wait_for_step(folder, outcome(folder)["step"] + 1, attempt=1)
         after = [line for line in lines(folder.submissions) if line.get("after") == first and line["event"] == "sent"]
         assert len(after) == 1
-    person.muster("cancel", run_id)
+    end(person, folder)
 
 
 @pytest.mark.fault(25)
@@ -169,6 +177,12 @@ def restarts(person: Person, job: str) -> int:
     return next((int(word.partition("=")[2]) for word in shown.split() if word.startswith("Restarts=")), 0)
 
 
-def cancelled(person: Person, run_id: str) -> str:
-    done = person.run(*person.program, "cancel", run_id, check=False)
-    return done.stdout
+def end(person: Person, folder: RunFolder) -> None:
+    """Cancel a run, and wait until nothing of it is left."""
+    person.muster("cancel", str(folder.path))
+    jobs = set(jobs_of(folder))
+
+    def queue() -> set[str]:
+        return jobs & set(person.run("squeue", "-h", "--me", "-o", "%i").stdout.split())
+
+    wait_for(lambda: not queue(), folder, "an empty queue", after_end=True)
