@@ -42,6 +42,10 @@ class Board(Protocol):
 
     def read(self, topic: str) -> dict[int, str]: ...
 
+    def declare(self, fact: str) -> None: ...
+
+    def declared(self, fact: str) -> bool: ...
+
 
 @dataclass(frozen=True)
 class Place:

@@ -127,13 +127,32 @@ class Meeting(RendezvousHandler):
             raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {error}") from error
 
     def read(self, topic: str) -> dict[int, str]:
-        """What the agents said of a topic, by node; those that said nothing are left out.
+        """What the agents said of a topic, by node; those that said nothing are left out. Costs a request a node.
 
         Raises:
             NodeLostError: node 0 is gone.
         """
         told = [node for node in range(len(self._hosts)) if self._has(_word(topic, node))]
         return {node: self._open_store().get(_word(topic, node)).decode() for node in told}
+
+    def declare(self, fact: str) -> None:
+        """Let all agents know something that is the same whoever says it.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        try:
+            self._open_store().set(_fact(fact), "1")
+        except RuntimeError as error:
+            raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {error}") from error
+
+    def declared(self, fact: str) -> bool:
+        """Whether somebody declared it.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        return self._has(_fact(fact))
 
     def leave(self, succeeded: bool, timeout_s: float = 600.0) -> None:
         """Tell the other agents how this node ended. Node 0 holds the store until all have told, or it has failed."""
@@ -203,6 +222,10 @@ class Meeting(RendezvousHandler):
 
 def _arrived(node: int) -> str:
     return f"muster/arrived/{node}"
+
+
+def _fact(fact: str) -> str:
+    return f"muster/fact/{fact}"
 
 
 def _word(topic: str, node: int) -> str:

@@ -82,8 +82,8 @@ class Watchdog:
             return
         left_s = max((self._left_s(local_rank, passed_s) for local_rank in living), default=None)
         self._tell(left_s)
-        if left_s is not None and (self._board.read(HANGS) or (left_s < 0 and self._all_hang())):
-            self._board.post(HANGS, HANGS)
+        if left_s is not None and (self._board.declared(HANGS) or (left_s < 0 and self._all_hang())):
+            self._board.declare(HANGS)
             gone = {node for node, text in self._board.read(QUIET).items() if _read(text).left_s is None}
             raise Inquest(self._place, self._board, self._journal, living, self._patients).hold(gone)
 
