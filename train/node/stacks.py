@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -129,7 +130,8 @@ def _poke(pipe: Path) -> None:
 
 
 def _py_spy(pid: int) -> str:
-    program = shutil.which("py-spy")
+    beside_python = str(Path(sys.executable).parent)  # where pip puts it, also of an environment nobody activated
+    program = shutil.which("py-spy", path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
     if program is None or not Path(f"/proc/{pid}").exists():
         return ""
     try:
