@@ -16,6 +16,7 @@ NAMES = (
     "gsm8k_methods",
     "sweep",
     "checkpoint",
+    "resume",
 )
 
 

@@ -254,6 +254,10 @@ class RunFolder:
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"
 
+    def universal(self, step: int) -> Path:
+        """A checkpoint converted for any number of ranks: beside it, and no checkpoint itself."""
+        return self.checkpoints / f"step-{step:08d}.universal"
+
     def manifest(self, step: int) -> Path:
         """What a checkpoint consists of and which world size wrote it (`train.checkpoint.manifest`)."""
         return self.checkpoint(step) / MANIFEST

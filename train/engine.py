@@ -25,6 +25,7 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from train import universal
 from train.checkpoint.engine_files import EngineFiles, Take
 from train.model.parameters import l2_norm
 
@@ -198,7 +199,7 @@ class Engine:
         return states + weights
 
     def load_states(self, folder: Path, readable: frozenset[Path]) -> dict[str, Any]:
-        """Read what `save_states` wrote at the same world size; returns its client state; a collective.
+        """Read what `save_states` wrote; returns its client state; a collective. Under ZeRO the world size is the same.
 
         Only the files in `readable` are opened. Call it before the first step: ZeRO-3 cannot load into an engine that
         has already saved.
@@ -207,6 +208,24 @@ class Engine:
             FileNotFoundError: DeepSpeed found no checkpoint in `folder`.
         """
         self._files.readable = readable
+        return self._load(folder)
+
+    def load_universal(self, folder: Path, readable: frozenset[Path]) -> dict[str, Any]:
+        """Read what `universal.convert` wrote, whatever the ranks that had saved it; otherwise as `load_states`.
+
+        Raises:
+            FileNotFoundError: DeepSpeed found no checkpoint in `folder`.
+        """
+        if self.optimizer is None:
+            raise ValueError("an engine that only evaluates loads no universal checkpoint")
+        self._files.readable = readable
+        with universal.loading(self._deepspeed, self.optimizer):
+            client_state = self._load(folder)
+            any_rank = min(path for path in readable if path.name.endswith("model_states.pt"))
+            universal.load_buffers(self.module, self._files.load(str(any_rank), "cpu")["module"])
+        return client_state
+
+    def _load(self, folder: Path) -> dict[str, Any]:
         path, client_state = self._deepspeed.load_checkpoint(
             str(folder.parent),
             tag=folder.name,

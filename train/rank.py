@@ -214,7 +214,7 @@ def go_on(training: Training) -> None:
     info = checkpoint.newest_valid(training.folder, training.world, report)
     if info is None:
         return
-    state = checkpoint.load(training.engine, info)
+    state = checkpoint.load(training.engine, info, training.world, training.journal)
     course = Course.of_state(state.get("course"))
     place = state.get("place")
     training.progress = Progress(info.step, int(state["tokens_seen"]), saved_step=info.step, course=course, place=place)

@@ -1,4 +1,4 @@
-"""What a run has saved, as far as the launcher needs to know: which world size wrote the newest checkpoint."""
+"""What a run has saved, as far as the launcher needs to know: which ranks wrote the newest checkpoint, and how."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from launcher.problems import ConfigurationError, Problem
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint's step, and the number of ranks that wrote it."""
+    """A checkpoint's step, the number of ranks that wrote it, and their ZeRO stage."""
 
     step: int
     world_size: int
+    zero_stage: int
 
 
 def find_saved(folder: RunFolder) -> Saved | None:
@@ -31,21 +32,26 @@ def find_saved(folder: RunFolder) -> Saved | None:
     return None
 
 
-def require_same_ranks(folder: RunFolder, plan: Plan) -> None:
-    """Refuse a plan whose ranks cannot load what the run has saved, before it waits in a queue for that.
+def require_loadable(folder: RunFolder, plan: Plan) -> None:
+    """Refuse a plan that cannot load what the run has saved, before it waits in a queue for that.
 
     Raises:
-        ConfigurationError: the newest checkpoint is of another world size.
+        ConfigurationError: the newest checkpoint is of a ZeRO stage whose states are laid out in another way.
     """
-    saved, topology = find_saved(folder), plan.topology
-    if saved is None or saved.world_size == topology.world_size:
+    saved, stage = find_saved(folder), plan.config.parallel.zero_stage
+    if saved is None or saved.zero_stage == stage or {saved.zero_stage, stage} == {1, 2}:
         return
-    key, value, per = "cluster.nodes", topology.nodes, topology.ranks_per_node
-    if topology.nodes == 1 or saved.world_size % per:
-        key, value, per = "cluster.ranks_per_node", topology.ranks_per_node, topology.nodes
-    nearest = f"{key}={saved.world_size // per}" if saved.world_size % per == 0 else f"{saved.world_size} ranks"
     rule = (
-        f"makes {topology.world_size} ranks, but the checkpoint of step {saved.step} was written by "
-        f"{saved.world_size}, and checkpoints are not converted between world sizes"
+        f"cannot load the checkpoint of step {saved.step}, which is of ZeRO-{saved.zero_stage}: states are converted "
+        "between numbers of ranks, and between stages 1 and 2 alone"
     )
-    raise ConfigurationError([Problem(key, str(value), rule, nearest)])
+    raise ConfigurationError([Problem("parallel.zero_stage", str(stage), rule, str(saved.zero_stage))])
+
+
+def conversion(folder: RunFolder, plan: Plan) -> str:
+    """That another number of ranks takes up the newest checkpoint, in words; empty where it is the same."""
+    saved, ranks = find_saved(folder), plan.topology.world_size
+    if saved is None or saved.world_size == ranks:
+        return ""
+    how = "goes on at" if saved.zero_stage == 0 else "will be converted for"
+    return f"step {saved.step} was saved by {saved.world_size} ranks and {how} {ranks}"

@@ -11,7 +11,7 @@ from conf.layout import RunFolder
 from conf.outcome import State
 from conf.record import Plan
 from launcher.problems import MusterError
-from launcher.runs.saved import require_same_ranks
+from launcher.runs.saved import require_loadable
 from launcher.runs.standing import Standing, stand
 from launcher.send.local import run_local
 from launcher.send.scheduler import live_jobs
@@ -35,7 +35,7 @@ def find_earlier(plan: Plan) -> Standing | None:
 
     Raises:
         MusterError: it is running.
-        ConfigurationError: it has a checkpoint that the ranks of this plan cannot load.
+        ConfigurationError: it has a checkpoint that this plan cannot load.
     """
     folder = RunFolder(Path(plan.run_dir))
     if not folder.run_json.is_file():
@@ -43,7 +43,7 @@ def find_earlier(plan: Plan) -> Standing | None:
     standing = stand(folder, live_jobs([folder]))
     refuse_live(standing)
     if standing.state is not State.done:
-        require_same_ranks(folder, plan)
+        require_loadable(folder, plan)
     return standing
 
 

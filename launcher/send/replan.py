@@ -16,10 +16,10 @@ import msgspec
 from conf.files import write_atomically
 from conf.layout import RunFolder
 from conf.record import Plan
-from conf.schema import RunConfig
+from conf.schema import RunConfig, TrainConfig
 from launcher.plan.content import content_of, difference
 from launcher.problems import ConfigurationError, Problem
-from launcher.runs.saved import require_same_ranks
+from launcher.runs.saved import require_loadable
 from launcher.send.proposal import Proposal
 
 CODE = "code/"
@@ -75,9 +75,10 @@ def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) ->
     """The plan with the changed keys, every file of its folder, and what changed in its content.
 
     Raises:
-        ConfigurationError: keys that may not change, all problems of the changed configuration, or other ranks than
-            those of the newest checkpoint.
+        ConfigurationError: keys that may not change, all problems of the changed configuration, or a newest checkpoint
+            that it cannot load.
     """
+    from launcher.check.batch import world_size_of
     from launcher.check.check import check
     from launcher.compose.compose import compose
     from launcher.facts.gather import gather
@@ -90,12 +91,45 @@ def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) ->
     gathered = gather(config)
     others = tuple(run for run in gathered.existing_runs if run.run_id != plan.run_id)
     facts = dataclasses.replace(gathered, existing_runs=others)
-    problems = check(config, facts)
+    laid_out = with_known_layout(config, plan, world_size_of(config, facts))
+    problems = check(laid_out, facts)
     if problems:
-        raise ConfigurationError(problems)
-    again = dataclasses.replace(make_plan(config, facts), run_id=plan.run_id, run_dir=plan.run_dir)
-    require_same_ranks(RunFolder(Path(plan.run_dir)), again)
+        raise ConfigurationError([*problems, *_known_ranks(plan, world_size_of(config, facts), problems)])
+    made = make_plan(laid_out, facts)
+    kept = dataclasses.replace(made.config, train=_with_batch_of(made.config.train, config.train))
+    again = dataclasses.replace(made, config=kept, run_id=plan.run_id, run_dir=plan.run_dir)
+    require_loadable(RunFolder(Path(plan.run_dir)), again)
     return Proposal(again, facts, render(again, facts)), lines
+
+
+def with_known_layout(config: RunConfig, plan: Plan, ranks: int) -> RunConfig:
+    """`config` with the micro batch that `plan` has in its table for so many ranks.
+
+    Nothing changes for the ranks it was planned for, ranks that are not in the table, or a batch that was changed.
+    """
+    before, after = plan.config.train, config.train
+    changed = after.global_batch_size != before.global_batch_size or after != _with_batch_of(after, before)
+    if changed or ranks == plan.topology.world_size or ranks not in plan.layouts:
+        return config
+    micro = plan.layouts[ranks].batch.micro_batch_size
+    train = dataclasses.replace(after, per_device_train_batch_size=micro, gradient_accumulation_steps=None)
+    return dataclasses.replace(config, train=train)
+
+
+def _with_batch_of(train: TrainConfig, other: TrainConfig) -> TrainConfig:
+    return dataclasses.replace(
+        train,
+        per_device_train_batch_size=other.per_device_train_batch_size,
+        gradient_accumulation_steps=other.gradient_accumulation_steps,
+    )
+
+
+def _known_ranks(plan: Plan, ranks: int, problems: list[Problem]) -> list[Problem]:
+    """Where the ranks are what does not fit: those for which the run has a layout."""
+    if ranks in plan.layouts or all(problem.key != "train.global_batch_size" for problem in problems):
+        return []
+    known = ", ".join(str(size) for size in sorted(plan.layouts))
+    return [Problem("cluster.nodes", "", f"makes {ranks} ranks, and the run has no layout for them", f"{known} ranks")]
 
 
 def write_again(folder: RunFolder, artifacts: Mapping[str, bytes]) -> None:

@@ -26,6 +26,7 @@ PACE_STEPS = 50
 PHASES = {
     "prepare": "preparing data",
     "load": "loading model",
+    "convert": "converting the checkpoint",
     "rehearsal": "rehearsing the longest batch",
     "train": "training",
     "evaluate": "evaluating",
@@ -158,7 +159,7 @@ def describe_event(line: Line) -> str:
         return f"exported to {line.get('path')}, {verified}"
     if event == "warning":
         return f"warning: {line.get('text', '')}"
-    if event == "batch":
+    if event in ("batch", "converted"):
         return str(line.get("text", ""))
     if event == "attempt_ended":
         said = ended_words(str(line.get("state", "")), str(line.get("reason", "")))

@@ -11,7 +11,7 @@ from conf.layout import RunFolder
 from conf.record import Plan
 from launcher.problems import MusterError, SchedulerError
 from launcher.runs import rundir
-from launcher.runs.saved import require_same_ranks
+from launcher.runs.saved import require_loadable
 from launcher.send.submit import ask_first
 from launcher.sweep.arrays import Member
 from launcher.sweep.doubt import settle
@@ -94,7 +94,7 @@ def send_unsent(
     submitted.asked = len(submitted.notes)
     links: rundir.Links = {}
     for one in unsent:
-        require_same_ranks(one.swept.folder, one.proposal.plan)
+        require_loadable(one.swept.folder, one.proposal.plan)
         rundir.create(one.proposal.plan, one.proposal.artifacts, links)
     jobs = Jobs(folder, sweep.sweep, live, sent=submitted.sent)
     try:

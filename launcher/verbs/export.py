@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int:
 def _require_checkpoint(folder: RunFolder, step: int | None) -> None:
     from launcher.problems import NotFoundError
 
-    names = sorted(path.name for path in folder.checkpoints.glob("step-*") if path.is_dir())
+    names = sorted(path.name for path in folder.checkpoints.glob("step-*") if path.name[5:].isdigit())
     if not names:
         raise NotFoundError(f"{folder.path.name} has no checkpoint to export")
     if step is not None and folder.checkpoint(step).name not in names:

@@ -12,6 +12,7 @@ HELP = "go on from the newest checkpoint, also with more steps or elsewhere"
 EXAMPLES = """
 muster resume demo
 muster resume demo train.max_steps=300
+muster resume demo cluster.ranks_per_node=1
 muster resume demo cluster.nodes=4 cluster.time="'12:00:00'"
 """
 
@@ -66,10 +67,13 @@ def _change(folder: RunFolder, standing: Standing, words: list[str], flags: Any)
 
 def _start(folder: RunFolder, plan: Any) -> int:
     from conf.schema import ClusterKind
+    from launcher.runs.saved import conversion
     from launcher.send.foreground import run_in_foreground
     from launcher.show.show import headline
 
     print(headline(plan), flush=True)
+    if words := conversion(folder, plan):
+        print(words, flush=True)
     if plan.config.cluster.kind is ClusterKind.local:
         return run_in_foreground(folder, plan)
     from launcher.send.submit import send_all

@@ -73,6 +73,7 @@ def _run_sweep(grid: Grid, ready: list[Ready]) -> int:
 def _run(ready: Ready) -> int:
     from conf.outcome import State
     from launcher.runs import rundir
+    from launcher.runs.saved import conversion
     from launcher.send.foreground import find_earlier, once_more, run_in_foreground
     from launcher.show.show import headline
 
@@ -87,4 +88,6 @@ def _run(ready: Ready) -> int:
         print_done(earlier.folder, earlier.plan)
         return 0
     folder = rundir.create(proposal.plan, proposal.artifacts)
+    if earlier is not None and (said := conversion(folder, proposal.plan)):
+        print(said, flush=True)
     return run_in_foreground(folder, proposal.plan)

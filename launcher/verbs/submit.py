@@ -77,6 +77,7 @@ def _submit(ready: Ready, flags: argparse.Namespace) -> int:
     from conf.outcome import State
     from launcher.problems import ConfigurationError, Problem
     from launcher.runs import rundir
+    from launcher.runs.saved import conversion
     from launcher.send.foreground import find_earlier, once_more
     from launcher.send.submit import ask_first, send_all
     from launcher.show.show import headline
@@ -95,6 +96,8 @@ def _submit(ready: Ready, flags: argparse.Namespace) -> int:
         print(json.dumps({"id": plan.run_id, "folder": str(folder.path), "job_id": job}))
         return 0
     print(headline(plan))
+    if said := conversion(folder, plan):
+        print(said)
     print(f"job {job}{note}")
     print(f"\nwatch   muster status {plan.run_id}\n        muster logs {plan.run_id} -f")
     print(f"end     muster stop {plan.run_id}")

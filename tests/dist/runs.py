@@ -15,7 +15,7 @@ from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
 from conf.schema import Packing, Precision, RunConfig
 from launcher.plan.zero import deepspeed_json
 
-WORLD_SIZES = (1, 2, 4)
+WORLD_SIZES = (1, 2, 3, 4)
 
 
 def write_documents(folder: Path, lengths: list[int], vocabulary: int = 96, seed: int = 0) -> Any:

@@ -22,6 +22,7 @@ from tests.dist.harness import join_world, launch_each, launch_to_fail
 from tests.dist.small_models import open_engine, train_steps, write_model
 from train.checkpoint import checkpoint
 from train.distributed import World
+from train.metrics.journal import Journal
 
 pytestmark = pytest.mark.dist
 
@@ -78,7 +79,7 @@ def resume_and_train(
     found = checkpoint.newest_valid(folder, world, print)
     assert found is not None
     engine = open_engine(model, stage, bf16)
-    state = checkpoint.load(engine, found)
+    state = checkpoint.load(engine, found, world, Journal(folder, 0, active=False))
     train_steps(engine, 5, 6)
     return digest(engine), found.step, state
 

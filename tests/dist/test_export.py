@@ -18,6 +18,7 @@ from train.export import proof
 from train.distributed import World
 from train.export.export import export
 from train.export.shards import deal, file_names, pieces
+from train.metrics.journal import Journal
 
 pytestmark = pytest.mark.dist
 
@@ -169,7 +170,7 @@ def resumed_export(folder: RunFolder, model: Path, stage: int) -> Any:
     expected = proof.engine_logits(engine)
     assert checkpoint.save(engine, world, folder, 2, {}).error is None
     fresh = open_engine(model, stage)
-    checkpoint.load(fresh, checkpoint.at_step(folder, world, 2))
+    checkpoint.load(fresh, checkpoint.at_step(folder, world, 2), world, Journal(folder, 0, active=False))
     result = export(fresh, world, folder, 10**9, "test-1a2b3c4d", 2)
     return result.verified, bool((proof.engine_logits(fresh) == expected).all())
 

@@ -113,3 +113,16 @@ def test_going_on_takes_the_next_documents_and_changes_no_bit(runs: dict[int, Ru
             for path in (file, runs[2].path / file.relative_to(copy.path))
         )
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_another_number_of_ranks_takes_the_next_documents(runs: dict[int, RunFolder], tmp_path: Path) -> None:
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(runs[2].path, copy.path, symlinks=True)
+    for step in range(CUT + 1, STEPS + 1):
+        shutil.rmtree(copy.checkpoint(step))
+    copy.outcome.unlink()
+    launch_each(train_runs, 3, [([copy], 1)])
+    whole, found = losses(runs[2]), losses(copy, 1)
+    assert list(found) == list(range(CUT + 1, STEPS + 1))
+    for step, values in found.items():
+        assert values == pytest.approx(whole[step], rel=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +18,15 @@ import pytest
 from conf.layout import RunFolder
 from conf.outcome import Cause, Failure, State, read_outcome
 from conf.record import read_plan
-from conf.schema import ClusterKind
+from conf.schema import ClusterKind, Packing
 from launcher import cli
+from launcher.plan.content import content_of
 from launcher.problems import ConfigurationError
-from launcher.runs.saved import require_same_ranks
+from launcher.runs.saved import conversion, require_loadable
 from launcher.runs.standing import stand
 from launcher.runs.submissions import TRAIN, read_submissions, unanswered, write_line
 from launcher.send.foreground import find_earlier
-from launcher.send.replan import write_again
+from launcher.send.replan import replan, write_again
 from slurm.parse import Job
 from tests.unit.runs import append, begin, end, make_run, metrics, write_failure
 
@@ -305,21 +307,50 @@ def test_changed_files_are_written_again_and_the_code_stays(folder: RunFolder) -
     assert read_plan(folder.run_json) == plan
 
 
-def test_other_ranks_than_those_that_saved_are_refused_at_once(folder: RunFolder) -> None:
-    """The newest checkpoint decides; one that was put aside does not count, and neither do other free keys."""
+def saved_by(folder: RunFolder, step: int, ranks: int, stage: int) -> None:
+    folder.checkpoint(step).mkdir(parents=True)
+    said = {"world_size": ranks, "step": step, "zero_stage": stage}
+    folder.manifest(step).write_text(json.dumps(said))
+
+
+def test_other_ranks_than_those_that_saved_are_said_and_another_stage_is_refused(folder: RunFolder) -> None:
+    """The newest checkpoint decides; one that was put aside does not count, nor does one that was converted."""
     plan = read_plan(folder.run_json)
-    require_same_ranks(folder, plan)  # nothing was saved yet
-    for name, ranks in {"step-00000005": 4, "step-00000010": 2, "step-00000015.bad": 8}.items():
-        (folder.checkpoints / name).mkdir(parents=True)
-        (folder.checkpoints / name / "manifest.json").write_text(
-            json.dumps({"world_size": ranks, "step": int(name[5:13])})
-        )
-    require_same_ranks(folder, plan)
+    stage = plan.config.parallel.zero_stage
+    require_loadable(folder, plan)  # nothing was saved yet
+    assert conversion(folder, plan) == ""
+    saved_by(folder, 5, 4, stage)
+    assert conversion(folder, plan) == "step 5 was saved by 4 ranks and will be converted for 2"
+    saved_by(folder, 10, 2, stage)
+    for ending in (".bad", ".universal"):
+        shutil.copytree(folder.checkpoint(5), folder.checkpoints / f"step-00000015{ending}")
+    require_loadable(folder, plan)
+    assert conversion(folder, plan) == ""
 
     more = dataclasses.replace(plan, topology=dataclasses.replace(plan.topology, nodes=2))
+    assert conversion(folder, more) == "step 10 was saved by 2 ranks and will be converted for 4"
+    other = dataclasses.replace(plan.config.parallel, zero_stage=0)
+    forced = dataclasses.replace(plan, config=dataclasses.replace(plan.config, parallel=other))
+    with pytest.raises(ConfigurationError, match=rf"zero_stage=0 cannot load .* of ZeRO-{stage}.*nearest: {stage}"):
+        find_earlier(forced)
+
+
+def test_other_ranks_take_their_batch_from_the_table_and_those_without_a_layout_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a b c"}\n' * 20)
+    folder = make_run(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    plan = read_plan(folder.run_json)
+    plan.config.data.packing = Packing.none
+    assert sorted(plan.layouts) == [1, 2, 3, 4]
+    plan.layouts.pop(3)  # as without packing: 8 documents are no multiple of 3 ranks
+
+    proposal, lines = replan(plan, ["cluster.ranks_per_node=4"], None, force=False)
+    batch = proposal.plan.layout.batch
+    assert (batch.world_size, batch.micro_batch_size, batch.accumulation) == (4, 2, 1)
+    assert lines == []
+    assert content_of(proposal.plan.config) == content_of(plan.config)
+    assert proposal.plan.run_id == plan.run_id
+
     with pytest.raises(
-        ConfigurationError, match=r"nodes=2 makes 4 ranks.* step 10 was written by 2.*nearest: cluster.nodes=1"
+        ConfigurationError, match=r"makes 3 ranks, and the run has no layout for them; nearest: 1, 2, 4"
     ):
-        require_same_ranks(folder, more)
-    with pytest.raises(ConfigurationError, match=r"cluster\.nodes=2"):
-        find_earlier(more)
+        replan(plan, ["cluster.ranks_per_node=3"], None, force=False)

@@ -17,7 +17,9 @@ import torch
 
 from conf.layout import RunFolder
 from conf.outcome import Cause
+from train import universal
 from train.checkpoint import random_state, stock
+from train.checkpoint.conversion import converted
 from train.checkpoint.engine_files import Take, WrittenNow
 from train.checkpoint.flight import Saved
 from train.checkpoint.jobs import STATES, Discard, Publish, Retention
@@ -26,9 +28,7 @@ from train.checkpoint.stock import list_checkpoints, quarantine, remove_leftover
 from train.checkpoint.storage import WrittenFile
 from train.distributed import World, attempted
 from train.engine import Engine
-
-UNIVERSAL_CHECKPOINT_INFO = {"universal_checkpoint_version": 0.4}
-"""DeepSpeed's converter refuses stages 0 to 2 without it (`deepspeed/checkpoint/constants.py`)."""
+from train.metrics.journal import Journal
 
 
 class CheckpointError(Exception):
@@ -99,7 +99,7 @@ def hand_over(engine: Engine, world: World, partial: Path, state: dict[str, Any]
     """Give this rank's share of a checkpoint to `take`; the error of a rank that has one; a collective."""
 
     def hand() -> None:
-        client_state = {"muster": state, "universal_checkpoint_info": UNIVERSAL_CHECKPOINT_INFO}
+        client_state = {"muster": state, "universal_checkpoint_info": universal.INFO}
         engine.save_states(partial / STATES, client_state, take)
         take(random_state.capture(), random_state.path_of(partial / STATES, engine.rank))
 
@@ -133,7 +133,7 @@ def manifest_of(engine: Engine, step: int, state: dict[str, Any], written: list[
         time=time.time(),
         torch_version=str(torch.__version__),
         deepspeed_version=importlib.metadata.version("deepspeed"),
-        universal_checkpoint_info=UNIVERSAL_CHECKPOINT_INFO,
+        universal_checkpoint_info=universal.INFO,
         files=entries(written),
     )
 
@@ -145,7 +145,7 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
     Left-overs of interrupted saves are removed, so nothing may be in flight.
 
     Raises:
-        CheckpointError: there were checkpoints and none verifies, or the newest is of another world size.
+        CheckpointError: there were checkpoints and none verifies.
     """
     if world.first:
         remove_leftovers(folder)
@@ -154,7 +154,6 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
         path = folder.checkpoint(step)
         manifest, reason = verified(path, world)
         if manifest is not None:
-            _require_same_world_size(manifest, world.size)
             return CheckpointInfo(step, path, manifest)
         if world.first:
             kept_as = quarantine(path)
@@ -171,7 +170,7 @@ def at_step(folder: RunFolder, world: World, step: int) -> CheckpointInfo:
     """The checkpoint of one step, verified; a collective.
 
     Raises:
-        CheckpointError: there is none, it does not verify, or it is of another world size.
+        CheckpointError: there is none, or it does not verify.
     """
     path = folder.checkpoint(step)
     manifest, reason = verified(path, world)
@@ -179,15 +178,28 @@ def at_step(folder: RunFolder, world: World, step: int) -> CheckpointInfo:
         steps, _ = world.said_by_first(list_checkpoints(folder) if world.first else ([], 0))
         known = ", ".join(str(other) for other in steps) or "none"
         raise CheckpointError(f"the checkpoint of step {step} cannot be used: {reason}; steps with one: {known}")
-    _require_same_world_size(manifest, world.size)
     return CheckpointInfo(step, path, manifest)
 
 
-def load(engine: Engine, info: CheckpointInfo) -> dict[str, Any]:
-    """Put weights, optimizer and random states of a verified checkpoint into `engine`; returns `save`'s state."""
-    allowed = frozenset(info.path / entry.name for entry in info.manifest.files)
-    client_state = engine.load_states(info.path / STATES, allowed)
-    random_state.read(info.path / STATES, engine.rank)
+def load(engine: Engine, info: CheckpointInfo, world: World, journal: Journal) -> dict[str, Any]:
+    """Put weights, optimizer and random states of a verified checkpoint into `engine`; returns `save`'s state.
+
+    States that another number of ranks saved are converted first, and `journal` is told; a collective.
+
+    Raises:
+        CheckpointError: it is of a ZeRO stage whose states are laid out in another way.
+        OSError: there is no room for the conversion, or another error of the file system.
+    """
+    _require_same_layout(info.manifest, engine.zero_stage)
+    saved, path = info.manifest.world_size, info.path
+    if saved == world.size or engine.zero_stage == 0:
+        client_state = engine.load_states(path / STATES, frozenset(path / entry.name for entry in info.manifest.files))
+    else:
+        client_state = _load_converted(engine, info, world, journal)
+    if world.rank < saved:
+        random_state.read(path / STATES, world.rank)
+    else:
+        random_state.seed(f"{info.manifest.run_id} step {info.step} rank {world.rank}")
     state: dict[str, Any] = client_state["muster"]
     return state
 
@@ -197,9 +209,30 @@ def prune(folder: RunFolder, world: World, keep: int, best: int | None = None) -
     return stock.prune(folder, keep, best) if world.first else []
 
 
-def _require_same_world_size(manifest: Manifest, world_size: int) -> None:
-    if manifest.world_size != world_size:
+def _load_converted(engine: Engine, info: CheckpointInfo, world: World, journal: Journal) -> dict[str, Any]:
+    """Load the states through DeepSpeed's universal checkpoint, which is made where there is none; a collective."""
+    target = RunFolder(info.path.parent.parent).universal(info.step)
+    found = converted(
+        info.path,
+        target,
+        info.manifest,
+        world,
+        lambda done, total: journal.phase("convert", done, total, "parts"),
+    )
+    how = f"converted in {found.seconds:.1f} s" if found.seconds else "converted by an earlier attempt"
+    text = f"step {info.step} was saved by {info.manifest.world_size} ranks: {how} for {world.size}"
+    size = found.manifest.size
+    journal.event("converted", text=text, step=info.step, seconds=round(found.seconds, 3), bytes=size)
+    if world.first:
+        print(text, flush=True)
+    journal.phase("load")
+    return engine.load_universal(found.path / STATES, found.files)
+
+
+def _require_same_layout(manifest: Manifest, zero_stage: int) -> None:
+    """Stages 1 and 2 save alike; between others nothing converts."""
+    if manifest.zero_stage != zero_stage and {manifest.zero_stage, zero_stage} != {1, 2}:
         raise CheckpointError(
-            f"the checkpoint of step {manifest.step} was written by {manifest.world_size} ranks and this attempt has "
-            f"{world_size}; it is not yet converted between world sizes: start {manifest.world_size} ranks"
+            f"the checkpoint of step {manifest.step} is of ZeRO-{manifest.zero_stage} and this attempt trains with "
+            f"ZeRO-{zero_stage}; states are not converted between them: parallel.zero_stage={manifest.zero_stage}"
         )

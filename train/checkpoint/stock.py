@@ -51,7 +51,16 @@ def prune(folder: RunFolder, keep: int, best: int | None = None) -> list[int]:
             hidden = folder.checkpoint(step).with_name(f".step-{step:08d}.removed")
             folder.checkpoint(step).rename(hidden)
             shutil.rmtree(hidden, ignore_errors=True)
+    _remove_conversions(folder, whole)
     return removed
+
+
+def _remove_conversions(folder: RunFolder, newest: int | None) -> None:
+    """Remove the conversions that nobody will load: of checkpoints that are gone, or older than the `newest` whole."""
+    for path in folder.checkpoints.glob("step-*.universal"):
+        step = int(path.name[5:].partition(".")[0])
+        if not folder.checkpoint(step).is_dir() or (newest is not None and step < newest):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def checked_manifest(path: Path) -> tuple[Manifest | None, str | None]:

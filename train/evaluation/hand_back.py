@@ -39,6 +39,6 @@ def load_best(training: Training) -> None:
     data = read_prepared(training.folder)
     assembly = assemble(training.plan, training.layout, training.folder, data, training.world)
     training.engine, training.task = assembly.engine, assembly.task
-    checkpoint.load(training.engine, info)
+    checkpoint.load(training.engine, info, training.world, training.journal)
     training.best_step = best.step
     training.journal.event("best_loaded", step=best.step)

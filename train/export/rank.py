@@ -46,7 +46,7 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
     )
     if found is None:
         raise ExportError(f"{folder.checkpoints} has no checkpoint")
-    checkpoint.load(engine, found)
+    checkpoint.load(engine, found, world, journal)
     journal.phase("export")
     result = export_trained(engine, world, plan, layout, folder, found.step)
     journal.event(
