@@ -240,3 +240,18 @@ def test_data_jobs_and_exports_use_up_no_budget(tmp_path: Path) -> None:
         folder.attempt(number).job.write_text(json.dumps({"verb": verb}))
     history = read_history(folder, 5, 1)
     assert (history.requeues, history.without_progress) == (2, 3)
+
+
+def test_a_checkpoint_that_nobody_could_report_is_progress(tmp_path: Path) -> None:
+    """Published by a process beside the training, and rank 0 killed before it heard of that."""
+    folder = make_folder(tmp_path)
+    folder.events.write_text(json.dumps({"attempt": 0, "event": "checkpoint", "step": 4}) + "\n")
+    for name in ("step-00000004", "step-00000008", "step-00000012.bad"):
+        (folder.checkpoints / name).mkdir(parents=True)
+        (folder.checkpoints / name / "manifest.json").touch()
+    (folder.checkpoints / "step-00000016").mkdir()  # without a manifest
+    write_record(folder.attempt(1).failure(1), failure(Cause.killed))
+    assert read_history(folder, 1, 1).steps == {0: 4, 1: 8}
+    decision = conclude(folder, environment(folder))
+    assert decision.verdict is Verdict.requeue
+    assert "goes on from step 8" in decision.outcome.reason

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from typing import Any
 
 from conf.files import write_atomically
-from conf.layout import RunFolder
+from conf.layout import MANIFEST, RunFolder
 from conf.outcome import read_outcome, read_stop, write_outcome
 from train.metrics.journal import Journal
 from train.node.decide import Decision, History, Settings, Verdict, decide
@@ -50,15 +51,24 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
 
 
 def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
-    """What the attempts have saved, as their `checkpoint` events say, and which of them did something else."""
+    """What the attempts have saved, as `checkpoint` events and the folder say, and which of them did something else."""
     steps: dict[int, int] = {}
     for event in _read_events(folder):
         number, step = event.get("attempt"), event.get("step")
         if isinstance(number, int) and isinstance(step, int) and event.get("event") == "checkpoint":
             steps[number] = max(step, steps.get(number, 0))
+    newest = newest_published(folder)
+    if newest > max(steps.values(), default=0):
+        steps[attempt] = newest  # published beside the training, before rank 0 could say so
     aside = frozenset(number for number in range(attempt) if _read_job(folder, number).get("verb") in ASIDE)
     since = _read_job(folder, attempt).get("since", 0)
     return History(attempt, nodes, steps, aside, since if isinstance(since, int) else 0)
+
+
+def newest_published(folder: RunFolder) -> int:
+    """The newest step that has a checkpoint with its manifest in place; 0 without one."""
+    found = (re.fullmatch(r"step-(\d+)", path.parent.name) for path in folder.checkpoints.glob(f"step-*/{MANIFEST}"))
+    return max((int(name[1]) for name in found if name), default=0)
 
 
 def _read_job(folder: RunFolder, attempt: int) -> dict[str, Any]:
