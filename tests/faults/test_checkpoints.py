@@ -1,0 +1,305 @@
+"""Rows 11 and 13 to 16: saves that are killed, stopped or find no room, and checkpoints that are damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.layout import MANIFEST, RunFolder
+from tests.faults.local_runs import SHORT, folder_of, muster, run_to_end, started, steps_of, wait_for, weights, why
+from tests.slurm.live import lines, outcome, process_of
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
+
+STEPS = 24
+EVERY = 2
+KEPT = 6
+WORDS = [
+    *SHORT,
+    "experiment=demo",
+    f"train.max_steps={STEPS}",
+    "train.global_batch_size=4",
+    "model.shape.hidden_size=256",
+    "model.shape.num_hidden_layers=4",
+    f"checkpoint.save_steps={EVERY}",
+    f"checkpoint.save_total_limit={KEPT}",
+]
+"""States of some tens of megabytes, so that a save takes long enough to be hit."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> RunFolder:
+    """A run that nothing disturbed."""
+    run_to_end(root, "run", *WORDS, "name=whole", f"run_root={root}")
+    folder = folder_of(root, "whole")
+    assert folder is not None
+    return folder
+
+
+def events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
+    return [line for line in lines(folder.events) if line["event"] == kind]
+
+
+def warnings(folder: RunFolder) -> list[str]:
+    return [str(line["text"]) for line in events(folder, "warning")]
+
+
+def saved(folder: RunFolder) -> list[int]:
+    """The steps whose checkpoint has its name."""
+    return sorted(int(path.name[5:]) for path in folder.checkpoints.glob("step-????????"))
+
+
+def partial(folder: RunFolder, step: int) -> Path:
+    return folder.checkpoints / f".step-{step:08d}.partial"
+
+
+def kill_all(folder: RunFolder) -> None:
+    """What a power cut does: every process of the run ends at once, ranks and writers with the others."""
+    name = str(folder.path).encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and name in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def writer_of(folder: RunFolder, rank: int, attempt: int = 0) -> int:
+    """The process that writes a rank's checkpoints."""
+    parent = process_of(folder.attempt(attempt).rank_log(0, rank))
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and b"write-checkpoints" in (entry / "cmdline").read_bytes():
+                status = (entry / "status").read_text()
+                if f"PPid:\t{parent}\n" in status:
+                    return int(entry.name)
+    raise AssertionError(f"rank {rank} has no writer")
+
+
+def killed_in_its_saves(root: Path, name: str, delays_s: list[float], figures: dict[str, Any]) -> RunFolder:
+    """A run that is killed so long into each attempt's first save, and resumed; at last to its end."""
+    halves, lost = 0, 0
+    for attempt, delay_s in enumerate(delays_s):
+        before = 0
+        with contextlib.ExitStack() as stack:
+            if attempt == 0:
+                process, folder = stack.enter_context(started(root, *WORDS, name=name))
+            else:
+                before = max(saved(folder), default=0)
+                process = stack.enter_context(resumed(root, folder))
+            begun = partial(folder, before + EVERY)
+            wait_for(begun.exists, process, f"the save of step {before + EVERY}")
+            time.sleep(delay_s)
+            kill_all(folder)
+            process.wait()
+        assert max(saved(folder), default=0) >= before
+        halves += begun.exists()
+        lost += steps_of(folder, attempt)[-1] - max(saved(folder), default=0)
+    run_to_end(root, "resume", str(folder.path))
+    figures |= {"kills": len(delays_s), "halves_left": halves, "steps_lost": lost}
+    return folder
+
+
+@contextlib.contextmanager
+def resumed(root: Path, folder: RunFolder) -> Iterator[Any]:
+    process = muster(root, "resume", str(folder.path))
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def assert_exact(folder: RunFolder, whole: RunFolder) -> None:
+    """All steps were made, and the weights are those of the run that nothing disturbed."""
+    assert outcome(folder)["state"] == "done"
+    assert sorted({line["step"] for line in lines(folder.metrics)}) == list(range(1, STEPS + 1))
+    assert weights(folder) == weights(whole)
+    assert [path.name for path in folder.checkpoints.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize(
+    "kills", [pytest.param(1, id="1 kill"), pytest.param(10, id="10 kills", marks=pytest.mark.long)]
+)
+def test_a_run_killed_in_its_saves(root: Path, whole: RunFolder, figures: dict[str, Any], kills: int) -> None:
+    """Half a checkpoint is never used and is removed; the weights at the end are exact."""
+    dice = random.Random(kills)
+    longest = max(float(event["seconds"]) for event in events(whole, "checkpoint"))
+    # Every second one while files are copied and written, the others at any time up to their publication.
+    delays_s = [dice.uniform(0.0, longest if number % 2 else min(longest, 0.4)) for number in range(kills)]
+    folder = killed_in_its_saves(root, f"killed-{kills}", delays_s, figures)
+    assert [text for text in warnings(folder) if "checkpoint" in text] == []
+    assert list(folder.checkpoints.glob("*.bad*")) == []
+    assert_exact(folder, whole)
+
+
+def break_checkpoint(path: Path, how: str) -> None:
+    shard = sorted(path.glob("states/*optim_states.pt"))[-1]
+    if how == "bit flipped":
+        with shard.open("r+b") as file:
+            file.seek(shard.stat().st_size // 2)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 1]))
+    elif how == "truncated":
+        os.truncate(shard, shard.stat().st_size - 1)
+    elif how == "empty":
+        os.truncate(shard, 0)
+    elif how == "missing":
+        shard.unlink()
+    elif how == "dangling":
+        (path / MANIFEST).rename(path / "elsewhere.json")
+        (path / MANIFEST).symlink_to(path / "nowhere.json")
+
+
+DAMAGE = {
+    "bit flipped": "is not what was written",
+    "truncated": "bytes instead of",
+    "empty": "has 0 bytes",
+    "missing": "is missing",
+    "dangling": "there is no manifest.json",
+}
+
+
+@pytest.mark.fault(14)
+@pytest.mark.fault(15)
+def test_damaged_checkpoints(root: Path, whole: RunFolder, figures: dict[str, Any]) -> None:
+    """All bad: a clear end. One good: it is used, the others are put aside, each with its reason; exact."""
+    with started(root, *WORDS, name="damaged") as (process, folder):
+        wait_for(lambda: len(saved(folder)) > len(DAMAGE), process, "enough checkpoints")
+        kill_all(folder)
+        process.wait()
+    steps = saved(folder)
+    kept = root / "kept"
+    shutil.copytree(folder.checkpoints, kept)
+
+    for step in steps:
+        break_checkpoint(folder.checkpoint(step), "bit flipped")
+    with resumed(root, folder) as process:
+        at = time.monotonic()
+        assert process.wait(240) == 1
+        figures["ended_s"] = round(time.monotonic() - at, 1)
+    stands = outcome(folder)
+    assert (stands["state"], stands["failure"]["cause"]) == ("failed", "checkpoint")
+    assert f"none of the {len(steps)} checkpoints" in stands["failure"]["message"]
+    assert why(root, folder)["cause"] == "checkpoint"
+    assert steps_of(folder, 1) == []
+
+    shutil.rmtree(folder.checkpoints)
+    shutil.copytree(kept, folder.checkpoints)
+    bad = steps[-len(DAMAGE) :]
+    for step, how in zip(bad, DAMAGE, strict=True):
+        break_checkpoint(folder.checkpoint(step), how)
+    run_to_end(root, "resume", str(folder.path))
+    assert steps_of(folder, 2)[0] == steps[-len(DAMAGE) - 1] + 1
+    said = [text for text in warnings(folder) if "is not used" in text][-len(DAMAGE) :]
+    for text, step, words in zip(reversed(said), bad, DAMAGE.values(), strict=True):
+        assert f"checkpoint of step {step} is not used" in text
+        assert words in text
+    assert sorted(path.name for path in folder.checkpoints.glob("*.bad")) == [f"step-{step:08d}.bad" for step in bad]
+    figures["steps_lost"] = steps[-1] - steps[-len(DAMAGE) - 1]
+    assert_exact(folder, whole)
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    """A file system of its own at `path`; gives the file that fills it up."""
+    path.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"no small file system here: {made.stderr.decode().strip()}")
+    try:
+        yield path / "ballast"
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.fault(16)
+def test_full_disks(tmp_path: Path, whole: RunFolder, figures: dict[str, Any]) -> None:
+    """The disk of the checkpoints is full, then that of everything else: said, nothing lost, and the run goes on."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    size = sum(path.stat().st_size for path in whole.checkpoint(STEPS).rglob("*"))
+    with contextlib.ExitStack() as stack:
+        logs = stack.enter_context(small_disk(tmp_path / "runs", "200m"))
+        process, folder = stack.enter_context(started(tmp_path / "runs", *WORDS, name="full"))
+        states = stack.enter_context(small_disk(folder.checkpoints, str((KEPT + 3) * size)))
+
+        wait_for(lambda: saved(folder), process, "a checkpoint")
+        fill(states)
+        wait_for(lambda: any("no checkpoint of step" in text for text in warnings(folder)), process, "the warning")
+        kept = saved(folder)
+        assert kept
+        states.unlink()
+        wait_for(lambda: max(saved(folder)) > max(kept), process, "a save after there is room again")
+
+        fill(logs)
+        logged, reached = lines(folder.metrics)[-1]["step"], max(saved(folder))
+        wait_for(lambda: max(saved(folder)) > reached + EVERY, process, "training that goes on")
+        logs.unlink()
+        assert process.wait(240) == 0
+        assert any("No space left on device" in text for text in warnings(folder))
+        (waited,) = [text for text in warnings(folder) if "metrics.jsonl waited" in text]
+        assert "all are there now" in waited
+        assert [line["step"] for line in lines(folder.metrics)] == list(range(1, STEPS + 1))
+        assert logged < reached + EVERY
+        figures["steps_lost"] = 0
+        assert_exact(folder, whole)
+
+
+@pytest.mark.fault(11)
+@pytest.mark.fault(13)
+def test_a_writer_that_is_killed_and_a_stop_in_a_save(root: Path, whole: RunFolder, figures: dict[str, Any]) -> None:
+    """The loss of a writer is noticed and said, and the next save works; a stop leaves one checkpoint of its step."""
+    with started(root, *WORDS, name="writer") as (process, folder):
+        wait_for(lambda: saved(folder), process, "a checkpoint")
+        os.kill(writer := writer_of(folder, 1), signal.SIGSTOP)
+        wait_for(lambda: list(folder.checkpoints.glob(".*.partial")), process, "a save")
+        at = time.time()
+        os.kill(writer, signal.SIGKILL)
+        wait_for(lambda: any("no checkpoint of step" in text for text in warnings(folder)), process, "the warning")
+        (said,) = [line for line in events(folder, "warning") if "no checkpoint" in line["text"]]
+        assert "killed by SIGKILL" in said["text"]
+        figures["noticed_s"] = round(said["time"] - at, 1)
+        reached = max(saved(folder))
+        wait_for(lambda: max(saved(folder)) > reached, process, "a save by a new writer")
+
+        os.kill(writer := writer_of(folder, 0), signal.SIGSTOP)
+        wait_for(lambda: list(folder.checkpoints.glob(".*.partial")), process, "a save")
+        run_to_end(root, "stop", str(folder.path))
+        os.kill(writer, signal.SIGCONT)
+        process.wait(240)
+    stands = outcome(folder)
+    assert (stands["state"], stands["step"]) == ("stopped", max(saved(folder)))
+    steps = [event["step"] for event in events(folder, "checkpoint")]
+    assert sorted(set(steps)) == steps
+    manifest = json.loads(folder.manifest(stands["step"]).read_bytes())
+    assert manifest["step"] == stands["step"]
+    run_to_end(root, "resume", str(folder.path))
+    assert_exact(folder, whole)
