@@ -66,6 +66,7 @@ class Training:
     """Everything one rank trains with. `best_step` is set once the engine holds the best model to hand it back.
 
     `saves_beside`: saves run in `background` while training goes on, until it turns out that there is no memory for it.
+    `failed_saves` counts those that failed in a row.
     """
 
     plan: Plan
@@ -85,6 +86,7 @@ class Training:
     task: Task
     background: Background
     saves_beside: bool
+    failed_saves: int = 0
     progress: Progress = field(default_factory=Progress)
     best_step: int | None = None
 

@@ -276,3 +276,28 @@ def test_without_memory_a_run_saves_at_once_and_says_so(
     for each in (run, other):
         assert [event["step"] for event in events(each, "checkpoint")] == [1, 2, 3, 4]
         assert hashes(each, 4)
+
+
+def train_without_writer(run: RunFolder) -> Any:
+    """A run whose ranks can start no process."""
+    import sys
+
+    from train.rank import train_run
+
+    world = join_world()
+    sys.executable = str(run.path / "no-such-python")
+    return train_run(read_plan(run.run_json), run, 0, world)
+
+
+def test_where_no_process_can_be_made_every_second_save_is_written_directly(
+    model: Path, documents: dict[str, Any], tmp_path: Path
+) -> None:
+    config = configuration(2, 2, "exact", 8)
+    config.checkpoint.save_steps = 1
+    run = write_run(tmp_path / "run", config, model, documents)
+    launch_each(train_without_writer, 2, [(run,)])
+    assert [event["step"] for event in events(run, "checkpoint")] == [3, 5, 7, 8]
+    said = [event["text"] for event in events(run, "warning")]
+    assert len(said) == 4
+    assert all("the process that writes checkpoints cannot be started" in text for text in said)
+    assert outcome(run).step == 8

@@ -46,12 +46,14 @@ class Arena:
     """Memory that grows to what one save needs.
 
     Attributes:
-        descriptor: of the memory, for another process to map.
+        descriptor: of the memory, for another process to map; -1 where there can be none.
         size: bytes there are.
     """
 
     def __init__(self, device: torch.device, ranks_on_node: int = 1):
-        self.descriptor = os.memfd_create("muster-checkpoint", os.MFD_CLOEXEC)
+        self.descriptor = -1
+        with contextlib.suppress(OSError):  # where the system has none, nothing fits
+            self.descriptor = os.memfd_create("muster-checkpoint", os.MFD_CLOEXEC)
         self.size = 0
         self._device = device
         self._ranks = max(1, ranks_on_node)
@@ -115,13 +117,14 @@ class Arena:
         self.begin()
         self._unpin()
         self._mapping = None
-        os.close(self.descriptor)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
     def _grow(self, least: int) -> None:
         size = -(-least // STEP) * STEP
         if size <= self.size:
             return
-        room = int(free_host_bytes() * SHARE) // self._ranks
+        room = int(free_host_bytes() * SHARE) // self._ranks if self.descriptor >= 0 else 0
         if size - self.size > room:
             words = f"a second copy of {least / 1e9:.1f} GB does not fit: {room / 1e9:.1f} GB are free for this rank"
             raise NoRoomError(errno.ENOMEM, words)

@@ -11,11 +11,17 @@ from train.checkpoint.flight import Saved
 from train.checkpoint.jobs import Retention
 from train.training import Training
 
+MOST_FAILED = 2
+"""After so many saves that failed in a row the next one is written directly: a process beside may be what cannot be."""
+
 
 def save(training: Training) -> None:
     """Save the present step, beside the training where that can be, unless it is saved; waits for the save before."""
     wait(training)
-    if training.progress.step != training.progress.saved_step and not (training.saves_beside and _begin(training)):
+    if training.progress.step == training.progress.saved_step:
+        return
+    beside = training.saves_beside and training.failed_saves < MOST_FAILED
+    if not (beside and _begin(training)):
         save_now(training)
 
 
@@ -81,12 +87,14 @@ def _conclude(training: Training, saved: Saved) -> None:
     """What follows from a checkpoint that is there, or from one that will not be."""
     training.stop.deadline.saving = False
     if saved.error is None:
+        training.failed_saves = 1 if training.failed_saves >= MOST_FAILED else 0
         training.progress.saved_step = saved.step
         if training.world.first:
             training.stop.deadline.add_save(saved.seconds, saved.bytes)
         seconds, stall = round(saved.seconds, 3), round(saved.stall, 3)
         training.journal.event("checkpoint", step=saved.step, seconds=seconds, bytes=saved.bytes, stall_s=stall)
         return
+    training.failed_saves += 1
     training.journal.warning(f"no checkpoint of step {saved.step}: {saved.error}")
     course = training.progress.course
     course.contest = course.contest.without(saved.step)
