@@ -76,7 +76,7 @@ def save_both_ways(model: Path, pairs: list[tuple[RunFolder, RunFolder]]) -> Non
         background.close()
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, 4])
 def test_the_files_are_those_of_a_save_at_once(model: Path, tmp_path: Path, ranks: int) -> None:
     pairs = [(RunFolder(tmp_path / f"{name}-at-once"), RunFolder(tmp_path / f"{name}-beside")) for name in STAGE_IDS]
     for folder in (folder for pair in pairs for folder in pair):
