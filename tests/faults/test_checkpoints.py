@@ -271,7 +271,7 @@ def test_full_disks(tmp_path: Path, figures: dict[str, Any]) -> None:
         assert any("No space left on device" in text for text in warnings(folder))
         (waited,) = [text for text in warnings(folder) if "metrics.jsonl waited" in text]
         assert "all are there now" in waited
-        assert [line["step"] for line in lines(folder.metrics)] == list(range(1, steps + 1))
+        assert steps_of(folder, 0) == list(range(1, steps + 1))
         assert (outcome(folder)["state"], outcome(folder)["step"]) == ("done", steps)
         assert max(saved(folder)) == steps
         assert [path.name for path in folder.checkpoints.iterdir() if path.name.startswith(".")] == []
