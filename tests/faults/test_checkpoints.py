@@ -69,6 +69,12 @@ def partial(folder: RunFolder, step: int) -> Path:
     return folder.checkpoints / f".step-{step:08d}.partial"
 
 
+def wait_for_a_save(folder: RunFolder, process: Any) -> None:
+    """Come back when a save has begun that had not when this was called."""
+    known = set(folder.checkpoints.glob(".*.partial"))
+    wait_for(lambda: set(folder.checkpoints.glob(".*.partial")) - known, process, "a save")
+
+
 def kill_all(folder: RunFolder) -> None:
     """What a power cut does: every process of the run ends at once, ranks and writers with the others."""
     name = str(folder.path).encode()
@@ -139,7 +145,7 @@ def assert_exact(folder: RunFolder, whole: RunFolder) -> None:
 
 @pytest.mark.fault(13)
 @pytest.mark.parametrize(
-    "kills", [pytest.param(1, id="1 kill"), pytest.param(10, id="10 kills", marks=pytest.mark.long)]
+    "kills", [pytest.param(1, id="one kill"), pytest.param(10, id="ten kills", marks=pytest.mark.long)]
 )
 def test_a_run_killed_in_its_saves(root: Path, whole: RunFolder, figures: dict[str, Any], kills: int) -> None:
     """Half a checkpoint is never used and is removed; the weights at the end are exact."""
@@ -285,7 +291,7 @@ def test_a_writer_that_is_killed_and_a_stop_in_a_save(root: Path, whole: RunFold
     with started(root, *WORDS, name="writer") as (process, folder):
         wait_for(lambda: saved(folder), process, "a checkpoint")
         os.kill(writer := writer_of(folder, 1), signal.SIGSTOP)
-        wait_for(lambda: list(folder.checkpoints.glob(".*.partial")), process, "a save")
+        wait_for_a_save(folder, process)
         at = time.time()
         os.kill(writer, signal.SIGKILL)
         wait_for(lambda: any("no checkpoint of step" in text for text in warnings(folder)), process, "the warning")
@@ -296,7 +302,7 @@ def test_a_writer_that_is_killed_and_a_stop_in_a_save(root: Path, whole: RunFold
         wait_for(lambda: max(saved(folder)) > reached, process, "a save by a new writer")
 
         os.kill(writer := writer_of(folder, 0), signal.SIGSTOP)
-        wait_for(lambda: list(folder.checkpoints.glob(".*.partial")), process, "a save")
+        wait_for_a_save(folder, process)
         run_to_end(root, "stop", str(folder.path))
         os.kill(writer, signal.SIGCONT)
         process.wait(240)
