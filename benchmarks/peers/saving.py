@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import torch
 from torch import distributed as dist
-from torch.distributed.checkpoint.staging import BlockingAsyncStager
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -107,7 +107,7 @@ def main() -> None:
     run.path.mkdir(exist_ok=True)
     background = Background(world, run, size)
     background.prepare(engine)
-    stager = BlockingAsyncStager(cache_staged_state_dict=True)
+    stager = DefaultStager(StagingOptions(False, False, False, False))  # what async_save makes anew each time
 
     def save_with_muster(engine: Engine, world: World, folder: Path) -> Seconds:
         began = time.monotonic()

@@ -1,9 +1,8 @@
-"""Rows 11 and 13 to 16: saves that are killed, stopped or find no room, and checkpoints that are damaged."""
+"""Rows 13 to 16: saves that are killed or find no room, and checkpoints that are damaged."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -18,7 +17,7 @@ import pytest
 
 from conf.layout import MANIFEST, RunFolder
 from tests.faults.local_runs import SHORT, folder_of, muster, run_to_end, started, steps_of, wait_for, weights, why
-from tests.slurm.live import lines, outcome, process_of
+from tests.slurm.live import lines, outcome
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -69,12 +68,6 @@ def partial(folder: RunFolder, step: int) -> Path:
     return folder.checkpoints / f".step-{step:08d}.partial"
 
 
-def wait_for_a_save(folder: RunFolder, process: Any) -> None:
-    """Come back when a save has begun that had not when this was called."""
-    known = set(folder.checkpoints.glob(".*.partial"))
-    wait_for(lambda: set(folder.checkpoints.glob(".*.partial")) - known, process, "a save")
-
-
 def kill_all(folder: RunFolder) -> None:
     """What a power cut does: every process of the run ends at once, ranks and writers with the others."""
     name = str(folder.path).encode()
@@ -86,18 +79,6 @@ def kill_all(folder: RunFolder) -> None:
     for pid in found:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def writer_of(folder: RunFolder, rank: int, attempt: int = 0) -> int:
-    """The process that writes a rank's checkpoints."""
-    parent = process_of(folder.attempt(attempt).rank_log(0, rank))
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and b"write-checkpoints" in (entry / "cmdline").read_bytes():
-                status = (entry / "status").read_text()
-                if f"PPid:\t{parent}\n" in status:
-                    return int(entry.name)
-    raise AssertionError(f"rank {rank} has no writer")
 
 
 def killed_in_its_saves(root: Path, name: str, delays_s: list[float], figures: dict[str, Any]) -> RunFolder:
@@ -282,35 +263,3 @@ def test_full_disks(tmp_path: Path, figures: dict[str, Any]) -> None:
         assert max(saved(folder)) == steps
         assert [path.name for path in folder.checkpoints.iterdir() if path.name.startswith(".")] == []
         figures["steps_lost"] = 0
-
-
-@pytest.mark.fault(11)
-@pytest.mark.fault(13)
-def test_a_writer_that_is_killed_and_a_stop_in_a_save(root: Path, whole: RunFolder, figures: dict[str, Any]) -> None:
-    """The loss of a writer is noticed and said, and the next save works; a stop leaves one checkpoint of its step."""
-    with started(root, *WORDS, name="writer") as (process, folder):
-        wait_for(lambda: saved(folder), process, "a checkpoint")
-        os.kill(writer := writer_of(folder, 1), signal.SIGSTOP)
-        wait_for_a_save(folder, process)
-        at = time.time()
-        os.kill(writer, signal.SIGKILL)
-        wait_for(lambda: any("no checkpoint of step" in text for text in warnings(folder)), process, "the warning")
-        (said,) = [line for line in events(folder, "warning") if "no checkpoint" in line["text"]]
-        assert "killed by SIGKILL" in said["text"]
-        figures["noticed_s"] = round(said["time"] - at, 1)
-        reached = max(saved(folder))
-        wait_for(lambda: max(saved(folder)) > reached, process, "a save by a new writer")
-
-        os.kill(writer := writer_of(folder, 0), signal.SIGSTOP)
-        wait_for_a_save(folder, process)
-        run_to_end(root, "stop", str(folder.path))
-        os.kill(writer, signal.SIGCONT)
-        process.wait(240)
-    stands = outcome(folder)
-    assert (stands["state"], stands["step"]) == ("stopped", max(saved(folder)))
-    steps = [event["step"] for event in events(folder, "checkpoint")]
-    assert sorted(set(steps)) == steps
-    manifest = json.loads(folder.manifest(stands["step"]).read_bytes())
-    assert manifest["step"] == stands["step"]
-    run_to_end(root, "resume", str(folder.path))
-    assert_exact(folder, whole)
