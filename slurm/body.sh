@@ -339,6 +339,14 @@ clean_nodes() {
     bash "$run/job/body.sh" clean "$run" || say 'scratch folders may be left; the next job on the node removes them'
 }
 
+# withdraw_guess: an agent that is told to end takes it for a preemption; srun does the same to it when another node's
+# agent is gone. Where Slurm knows of no preemption, the failures say what it was.
+withdraw_guess() {
+  local word=''
+  [[ $fate == running && -f $run/STOP ]] && IFS= read -r word <"$run/STOP"
+  [[ $word != preempted ]] || mv "$run/STOP" "$folder/STOP.guess"
+}
+
 # follow VERB WORDS: the ranks, the decision after them, and the next port where theirs was taken.
 follow() {
   local try
@@ -350,6 +358,7 @@ follow() {
       cancelled | requeued) decision=$fate && return ;;
     esac
     [[ $1 == agent ]] || return
+    withdraw_guess
     [[ -z $gone ]] || { decision=requeue && return; }
     decide
     [[ $decision == port ]] || return

@@ -19,7 +19,7 @@ import pytest
 from conf.layout import RunFolder
 from slurm.devcluster import Record
 from slurm.devcluster.faults import kill_controller, restore_controller
-from tests.slurm.live import decision, jobs_of, lines, outcome, submit, wait_for, wait_for_end, wait_for_step
+from tests.slurm.live import cancel, decision, jobs_of, lines, outcome, submit, wait_for, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
 pytestmark = [
@@ -92,7 +92,7 @@ def test_status_from_files(person: Person, devcluster: Record, long: list[str], 
         wait_for_step(folder, step + 3)
     finally:
         restore_controller(Path(devcluster.folder))
-    end(person, folder)
+    cancel(person, folder)
 
 
 @pytest.mark.fault(22)
@@ -114,7 +114,7 @@ def test_away_when_a_run_goes_on(continuation: str, person: Person, devcluster: 
         wait_for_step(folder, outcome(folder)["step"] + 1, attempt=1)
         after = [line for line in lines(folder.submissions) if line.get("after") == first and line["event"] == "sent"]
         assert len(after) == 1
-    end(person, folder)
+    cancel(person, folder)
 
 
 @pytest.mark.fault(25)
@@ -175,14 +175,3 @@ def in_own_group(person: Person, command: list[str], work: Path) -> subprocess.P
 def restarts(person: Person, job: str) -> int:
     shown = person.run("scontrol", "-o", "show", "job", job, check=False).stdout
     return next((int(word.partition("=")[2]) for word in shown.split() if word.startswith("Restarts=")), 0)
-
-
-def end(person: Person, folder: RunFolder) -> None:
-    """Cancel a run, and wait until nothing of it is left."""
-    person.muster("cancel", str(folder.path))
-    jobs = set(jobs_of(folder))
-
-    def queue() -> set[str]:
-        return jobs & set(person.run("squeue", "-h", "--me", "-o", "%i").stdout.split())
-
-    wait_for(lambda: not queue(), folder, "an empty queue", after_end=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conf.layout import RunFolder
-from tests.slurm.live import decision, jobs_of, outcome, submit, wait_for
+from tests.slurm.live import cancel, decision, in_queue, jobs_of, outcome, submit, wait_for
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
@@ -35,13 +35,8 @@ def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]
     assert found["failure"]["cause"] == "lost_peer"
     figures["attempts"] = 3
 
-    sent = jobs_of(folder)
-
-    def queue() -> set[str]:
-        return set(person.run("squeue", "-h", "--me", "-o", "%i").stdout.split()) & set(sent)
-
-    wait_for(lambda: not queue(), folder, "an empty queue", after_end=True)
-    assert len(sent) <= 4
+    wait_for(lambda: not in_queue(person, folder), folder, "an empty queue", after_end=True)
+    assert len(jobs_of(folder)) <= 4
     assert not folder.attempt(3).folder.exists()
 
     # A person who goes on has the whole budget again.
@@ -50,7 +45,7 @@ def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]
     os.kill(agent_of(folder, 1), signal.SIGKILL)
     wait_for(lambda: decision(folder, 3), folder, "a decision", after_end=True)
     assert decision(folder, 3) == "requeue"
-    person.muster("cancel", run_id)
+    cancel(person, folder)
 
 
 def agent_of(folder: RunFolder, node: int) -> int:

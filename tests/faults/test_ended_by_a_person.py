@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from conf.layout import RunFolder
-from tests.slurm.live import decision, jobs_of, metrics, outcome, submit, wait_for, wait_for_step
+from tests.slurm.live import decision, in_queue, jobs_of, metrics, outcome, submit, wait_for, wait_for_step
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
@@ -63,8 +62,3 @@ def test_ended_while_it_waits(person: Person) -> None:
         assert not in_queue(person, folder)
         assert not folder.attempts.exists()
     assert states == {"stop": "stopped", "cancel": "cancelled"}
-
-
-def in_queue(person: Person, folder: RunFolder) -> set[str]:
-    waiting = person.run("squeue", "-h", "--me", "-o", "%i").stdout.split()
-    return set(waiting) & set(jobs_of(folder))

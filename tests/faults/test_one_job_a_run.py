@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.slurm.live import metrics, outcome, submit, wait_for, wait_for_end, wait_for_step
+from tests.slurm.live import cancel, metrics, outcome, submit, wait_for, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
@@ -48,4 +48,4 @@ def test_the_second_refuses_and_a_stale_lock_is_broken(person: Person) -> None:
     person.muster("resume", run_id)
     wait_for_step(folder, outcome(folder)["step"] + 1, attempt=1)
     assert folder.lock.read_text() != "slurm:999999\n"
-    person.muster("cancel", run_id)
+    cancel(person, folder)

@@ -13,6 +13,7 @@ import pytest
 from conf.layout import RunFolder
 from slurm.devcluster import Record
 from tests.slurm.live import (
+    cancel,
     decision,
     job_of,
     jobs_of,
@@ -118,7 +119,7 @@ def goes_on(person: Person, folder: RunFolder, figures: dict[str, Any]) -> None:
     )
     figures["again_s"] = round(next(line["time"] for line in metrics(folder) if line["attempt"] == 1) - begun, 1)
     assert steps[0] == saved + 1 == last + 1
-    person.muster("cancel", str(folder.path))
+    cancel(person, folder)
     ids = {path.name.rpartition("-")[2] for path in (folder.wandb / "wandb").glob("offline-run-*")} or {
         path.name.rpartition("-")[2] for path in folder.wandb.rglob("offline-run-*") if path.is_dir()
     }

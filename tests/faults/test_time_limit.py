@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from conf.layout import RunFolder
 from conf.timing import MARGIN_S
 from tests.slurm.live import (
+    cancel,
     decision,
+    in_queue,
     job_of,
     jobs_of,
     lines,
@@ -21,7 +24,7 @@ from tests.slurm.live import (
     submit,
     wait_for,
     wait_for_end,
-)
+)  # fmt: skip
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
@@ -61,24 +64,24 @@ def test_slurms_warning_before_the_first_save(person: Person, figures: dict[str,
 @pytest.mark.long
 def test_rank_0_stops_when_a_save_just_fits(person: Person, figures: dict[str, Any]) -> None:
     """A warning two minutes before the end is not needed once a save was measured: training goes on meanwhile."""
-    limit = ["cluster.time='00:03:00'", "cluster.signal_lead_s=120", "cluster.continuation=chain"]
+    limit = ["cluster.time='00:04:00'", "cluster.signal_lead_s=100", "cluster.continuation=chain"]
     words = [*TINY, *limit, "name=limit", "train.max_steps=5000", "checkpoint.save_steps=5"]
-    folder, run_id = submit(person, person.home, *words)
+    folder, _ = submit(person, person.home, *words)
     wait_for(lambda: decision(folder, 0), folder, "a decision")
     assert (decision(folder, 0), outcome(folder)["state"]) == ("requeue", "time_limit")
     log = folder.attempt(0).job_log.read_text()
     assert "the time limit is near; rank 0 stops" in log
     (begun,) = [line["time"] for line in lines(folder.events) if line["event"] == "attempt_started"]
     ended = next(line["time"] for line in lines(folder.events) if line["event"] == "attempt_ended")
-    figures["used_s_of_180"] = round(ended - begun)
-    assert 180 - 2 * MARGIN_S - 30 < ended - begun < 180
+    figures["used_s_of_240"] = round(ended - begun)
+    assert 240 - 100 < ended - begun < 240 - MARGIN_S / 2
     saved, last = outcome(folder)["step"], steps_of(folder, 0)[-1]
     figures["steps_lost"] = last - saved
     wait_for(lambda: steps_of(folder, 1), folder, "the next job of the chain")
     assert steps_of(folder, 1)[0] == saved + 1 == last + 1
     # What was measured is known from the start of the next attempt on.
     assert folder.attempt(1).lead.exists()
-    person.muster("cancel", run_id)
+    cancel(person, folder)
 
 
 @pytest.mark.fault(10)
@@ -86,6 +89,8 @@ def test_submit_says_when_a_save_will_not_fit(person: Person) -> None:
     """On the real cluster's own words: GraceTime=30 of its partition against what was measured of this run root."""
     slow = person.home / "slow" / "earlier-00000000"
     slow.mkdir(parents=True)
+    for made in (slow, slow.parent):
+        shutil.chown(made, person.uid, person.gid)
     (slow / "timing.json").write_text(json.dumps({"pause_s": 1.0, "save_s": 3000.0, "save_bytes": 1 << 30}))
     words = [*TINY, "cluster.partition=preempt", "checkpoint.save_steps=7", "train.max_steps=50", "run_root=slow"]
     said = person.muster("plan", *words)
@@ -99,7 +104,8 @@ def test_submit_says_when_a_save_will_not_fit(person: Person) -> None:
 @pytest.mark.long
 def test_an_element_of_an_array_goes_on_as_a_job_of_its_own(person: Person) -> None:
     """In a chain: the sweep follows its points to their own jobs, and cancel finds them there."""
-    words = [*TINY, "cluster.nodes=1", "name=swept", "run_root=swept", "cluster.continuation=chain"]
+    words = [word for word in TINY if "nodes" not in word]
+    words += ["cluster.nodes=1", "name=swept", "run_root=swept", "cluster.continuation=chain"]
     words += ["checkpoint.save_steps=0", "checkpoint.export=never", "-m", "train.seed=1,2", "train.max_steps=40"]
     person.muster("submit", *words)
     runs = [RunFolder(path.parent) for path in sorted((person.home / "swept").glob("*/run.json"))]
@@ -116,5 +122,5 @@ def test_an_element_of_an_array_goes_on_as_a_job_of_its_own(person: Person) -> N
     assert steps_of(first, 0) + steps_of(first, 1) == list(range(1, 41))
     status = json.loads(person.muster("sweep", "status", "--run-root", "swept", "--json"))
     assert [point["state"] for point in status["points"]] == ["done", "done"]
-    queue = person.run("squeue", "-h", "--me", "-o", "%i").stdout.split()
-    assert not set(queue) & {job for run in runs for job in jobs_of(run)}
+    for run in runs:
+        wait_for(lambda run=run: not in_queue(person, run), run, "an empty queue", after_end=True)

@@ -37,6 +37,17 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
+def cancel(person: Person, folder: RunFolder) -> None:
+    """Cancel a run, and wait until no job of it is left that could write into its folder."""
+    person.muster("cancel", str(folder.path))
+    wait_for(lambda: not in_queue(person, folder), folder, "an empty queue", after_end=True)
+
+
+def in_queue(person: Person, folder: RunFolder) -> set[str]:
+    """The jobs of a run that wait or run."""
+    return set(person.run("squeue", "-h", "--me", "-o", "%i").stdout.split()) & set(jobs_of(folder))
+
+
 def metrics(folder: RunFolder) -> list[dict[str, Any]]:
     return lines(folder.metrics)
 
