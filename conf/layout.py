@@ -162,6 +162,30 @@ class Attempt:
         """One word for body.sh: `end` or `requeue`."""
         return self.folder / "decision"
 
+    def preflight(self, node: int) -> Path:
+        """What a node found before its ranks started (`conf.preflight.Preflight`)."""
+        return self.folder / "preflight" / f"node{node}.json"
+
+    @property
+    def all_reduce(self) -> Path:
+        """JSON: what an all-reduce over all ranks reached at the start."""
+        return self.folder / "preflight" / "all_reduce.json"
+
+    @property
+    def hosts(self) -> Path:
+        """The names of the attempt's nodes in the scheduler, one a line, node 0 first."""
+        return self.folder / "hosts"
+
+    @property
+    def down(self) -> Path:
+        """Nodes that Slurm lost during the attempt: one a line, with its word on them. By the job script."""
+        return self.folder / "down"
+
+    @property
+    def leave_out(self) -> Path:
+        """Nodes that the job is to leave out from the next attempt on, with commas between them."""
+        return self.folder / "leave_out"
+
     @property
     def lead(self) -> Path:
         """Seconds before the end of the job's time at which rank 0 stops the run; there as soon as it knows."""

@@ -2,7 +2,8 @@
 
 One file a note, made exclusively and never changed, so that several people may write on a shared file system without a
 lock. Names and contents in a shared ledger come from others: what is not a note is left out, and a node's name has to
-be one before it reaches Slurm. Evidence is strong (`ENOUGH` by itself) or weak (the same node in two attempts).
+be one before it reaches Slurm. Evidence is strong (`ENOUGH` by itself) or weak (two runs
+have to say it).
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ class Suspect:
 
     @property
     def weight(self) -> int:
-        """Of all notes; an attempt counts once, with its strongest."""
-        strongest: dict[tuple[str, str, int], int] = {}
+        """Of all notes; a run counts once, with its strongest: what fails it again and again may be its own fault."""
+        strongest: dict[tuple[str, str], int] = {}
         for note in self.notes:
-            attempt = (note.user, note.run, note.attempt)
-            strongest[attempt] = max(note.weight, strongest.get(attempt, 0))
+            run = (note.user, note.run)
+            strongest[run] = max(note.weight, strongest.get(run, 0))
         return sum(strongest.values())
 
     @property
@@ -76,10 +77,10 @@ class Suspect:
         return max(note.until for note in self.notes)
 
     def in_words(self) -> str:
-        """`node7 (gpus: 7 of 8; 2 attempts)`."""
+        """`node7 (gpus: 7 of 8; 2 runs)`."""
         newest = self.notes[-1]
-        count = len({(note.run, note.attempt) for note in self.notes})
-        more = f"; {count} attempts" if count > 1 else ""
+        count = len({note.run for note in self.notes})
+        more = f"; {count} runs" if count > 1 else ""
         return f"{self.node} ({newest.cause}: {newest.evidence}{more})"
 
 

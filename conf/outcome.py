@@ -107,6 +107,7 @@ class AgentReport:
 
     `met` is when all agents had met, by this node's clock: one moment for all of them, so that their clocks can be
     compared. `kernel` are the kernel's lines of that time on memory, GPUs and crashes, where it may be read.
+    `silent` are nodes of which this one heard nothing any more.
     """
 
     node: int
@@ -118,6 +119,7 @@ class AgentReport:
     failure: Optional[Failure] = None
     met: Optional[float] = None
     kernel: list[str] = field(default_factory=list)
+    silent: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ release_lock() {
 
 # begin JOB ID: the next free attempts/N becomes ours, with job.json; an old STOP ends the run or moves into the attempt.
 begin() {
-  local word=''
+  local word='' token
   [[ -f $run/STOP ]] && IFS= read -r word <"$run/STOP"
   case $word in
     stopped | cancelled)
@@ -152,8 +152,10 @@ begin() {
   since=$(first_of_series)
   mkdir "$folder/logs" "$folder/failures" "$folder/agents" || fail "cannot write into $folder"
   [[ -e $run/STOP ]] && mv "$run/STOP" "$folder/STOP.old"
-  printf '{"job": "%s", "job_id": "%s", "host": "%s", "pid": %d, "time": %(%s)T, "attempt": %d, "since": %d, "verb": "%s"}\n' \
-    "$1" "$2" "$HOSTNAME" "$$" -1 "$attempt" "$since" "$verb" >"$folder/.job.json"
+  # The token is known to those alone who may read this folder: by it the nodes of an attempt know each other.
+  token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+  printf '{"job": "%s", "job_id": "%s", "host": "%s", "pid": %d, "time": %(%s)T, "attempt": %d, "since": %d, "verb": "%s", "token": "%s"}\n' \
+    "$1" "$2" "$HOSTNAME" "$$" -1 "$attempt" "$since" "$verb" "$token" >"$folder/.job.json"
   mv "$folder/.job.json" "$folder/job.json"
   export MUSTER_RUN=$run MUSTER_ATTEMPT=$attempt MUSTER_JOB=$1
 }
@@ -355,6 +357,7 @@ follow() {
     decision=none
     ask_fate
     case $fate in
+      requeued) note_down "$folder" ;;&
       cancelled | requeued) decision=$fate && return ;;
     esac
     [[ $1 == agent ]] || return
@@ -385,6 +388,8 @@ batch() {
 
   mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
   ((${#hosts[@]} > 0)) || fail "scontrol show hostnames $SLURM_JOB_NODELIST named no node"
+  printf '%s\n' "${hosts[@]}" >"$folder/hosts"
+  note_earlier
   export MUSTER_NODES=${#hosts[@]} MUSTER_HOSTS="${hosts[*]}" MUSTER_HEAD=${hosts[0]}${settings[host_suffix]}
   # Nodes that are all this one machine have names that nobody resolves.
   [[ $(scontrol -o show node "${hosts[0]}" 2>/dev/null) =~ \ NodeAddr=(127\.[0-9.]+)\  ]] && MUSTER_HEAD=${BASH_REMATCH[1]}

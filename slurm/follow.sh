@@ -166,6 +166,46 @@ leave_to_others() {
   fi
 }
 
+# note_down FOLDER: the nodes of an attempt that Slurm has lost since it began, one a line with its word on them: down,
+# without an answer, or with a daemon that has started since.
+note_down() {
+  local line name state began reason
+  local -a lost=()
+  [[ -f $1/hosts && -f $1/job.json && ! -e $1/down ]] || return 0
+  [[ $(<"$1/job.json") =~ \"time\":\ ([0-9]+) ]] && printf -v began '%(%Y-%m-%dT%H:%M:%S)T' "${BASH_REMATCH[1]}"
+  while IFS= read -r line; do
+    [[ $line =~ ^NodeName=([^ ]+).*\ State=([^ ]+) ]] || continue
+    name=${BASH_REMATCH[1]} state=${BASH_REMATCH[2]} reason=''
+    [[ $line =~ \ Reason=(.*)\ \[ ]] && reason=" ${BASH_REMATCH[1]}"
+    if [[ $state =~ DOWN|FAIL|NOT_RESPONDING|\* ]]; then
+      lost+=("$name $state$reason")
+    elif [[ $line =~ \ SlurmdStartTime=([0-9T:-]+) && ${BASH_REMATCH[1]} > $began ]]; then
+      lost+=("$name slurmd started again at ${BASH_REMATCH[1]}")
+    fi
+  done < <(SLURM_TIME_FORMAT=standard timeout 10 scontrol -o show node "$(paste -sd, "$1/hosts")" 2>/dev/null)
+  ((${#lost[@]} == 0)) || printf '%s\n' "${lost[@]}" >"$1/down"
+}
+
+# note_earlier: an attempt after which nothing was decided may have lost a node, its own batch script's perhaps.
+note_earlier() {
+  local earlier=$run/attempts/$((attempt - 1))
+  [[ -e $earlier/decision ]] || note_down "$earlier"
+}
+
+# leave_out JOB: the nodes that the decision names join those that the job leaves out already. Slurm lets an owner change
+# that list while the job waits: after the requeue.
+leave_out() {
+  local list=''
+  [[ -s $folder/leave_out ]] && IFS= read -r list <"$folder/leave_out"
+  [[ -n $list ]] || return 0
+  [[ $(timeout 30 scontrol -o show job "$1" 2>/dev/null) =~ \ ExcNodeList=([^ \(]+) ]] && list=${BASH_REMATCH[1]},$list
+  if timeout 30 scontrol update JobId="$1" ExcNodeList="$list"; then
+    say "job $1 leaves out $list"
+  else
+    say "job $1 may get these nodes again: $list"
+  fi
+}
+
 # again: the run goes on in a further attempt. A refusal is no reason to lose the run: a chain's job may wait already.
 again() {
   local tries said
@@ -174,12 +214,16 @@ again() {
     chain)
       hold_next
       [[ -n $(next_job) ]] || fail 'no further job could be sent; muster resume goes on'
+      leave_out "$(next_job)"
       exit "$1"
       ;;
   esac
   for ((tries = 0; tries < CONTROLLER_TRIES; tries++)); do
     say "requeue $job_id"
-    said=$(timeout 60 scontrol requeue "$job_id" 2>&1) && exit 0
+    if said=$(timeout 60 scontrol requeue "$job_id" 2>&1); then
+      leave_out "$job_id"
+      exit 0
+    fi
     say "scontrol requeue: $said"
     away "$said" || break
     sleep $((5 + 5 * tries))

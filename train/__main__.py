@@ -4,6 +4,7 @@ agent    a node's part in an attempt: data step, ranks, report
 export   the same for the Hugging Face model of a checkpoint: `export RUN [--step N]`
 prepare  the data step alone: by the agent of node 0, or by a CPU job before
 data     the documents alone, in a folder that is no run: what `muster data` shows
+preflight   what this node is like, in words for its agent: started by it
 decide   what comes after an attempt
 rank, export-rank   one rank, started by an agent that does not fork
 write-checkpoints   writes a rank's checkpoints beside its training; started by the rank
@@ -140,6 +141,12 @@ def _write_checkpoints(_folder: RunFolder, _step: int | None) -> int:
     return serve()
 
 
+def _preflight(folder: RunFolder, _step: int | None) -> int:
+    from train.preflight.preflight import run_preflight
+
+    return run_preflight(folder)
+
+
 def _decide(folder: RunFolder, _step: int | None) -> int:
     from train.node.aftermath import conclude
     from train.node.env import read_node_env
@@ -153,6 +160,7 @@ VERBS: dict[str, Callable[[RunFolder, int | None], int]] = {
     "export": _export,
     "prepare": _prepare,
     "data": _data,
+    "preflight": _preflight,
     "decide": _decide,
     "rank": _rank,
     "export-rank": _export_rank,

@@ -43,6 +43,7 @@ from train.model.flops import mean_context, operations_per_token, peak_operation
 from train.model.parameters import parameter_count
 from train.node.env import read_end_time
 from train.node.limits import collective_timeout_s
+from train.preflight.all_reduce import measure_all_reduce
 from train.stop import StopAskedError, StopVote
 from train.tasks.task import Task
 from train.training import Ending, Progress, Record, Training, stopped
@@ -72,6 +73,7 @@ def main(folder: RunFolder, attempt: int) -> None:
 def train_run(plan: Plan, folder: RunFolder, attempt: int, world: World) -> Ending:
     """The run from its newest checkpoint to its end or a stop; a collective of all ranks in `world`."""
     journal = Journal(folder, attempt, active=world.first)
+    measure_all_reduce(plan, folder.attempt(attempt), world, journal)
     tracker = Tracker.open(plan, folder, attempt, journal.warning) if world.first else None
 
     def record(step: int, values: Mapping[str, float]) -> None:

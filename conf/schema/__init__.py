@@ -26,6 +26,7 @@ from conf.schema.key import REQUIRED, key
 from conf.schema.method import MethodConfig, Quantization
 from conf.schema.model import ModelConfig, ModelInit
 from conf.schema.parallel import Offload, ParallelConfig
+from conf.schema.preflight import PreflightConfig
 from conf.schema.run import Access, RunConfig
 from conf.schema.sweep import Direction, Pruner, Sampler, SweepConfig
 from conf.schema.task import ProblemType, TaskConfig, TaskName
@@ -60,6 +61,7 @@ __all__ = [
     "Packing",
     "ParallelConfig",
     "Precision",
+    "PreflightConfig",
     "PrepareWhere",
     "ProblemType",
     "Pruner",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HELP = "nodes with evidence against them; forget one, add one"
 ABOUT = """\
 The ledger of bad nodes: what pre-flights and failed attempts saw of a node, until it expires. New jobs leave out
-nodes with enough evidence: one strong note, or weak ones of two attempts."""
+nodes with enough evidence: one strong note, or weak ones of two runs."""
 EXAMPLES = """
 muster nodes                                      # nodes, evidence, until when
 muster nodes cluster=mysite --json

@@ -31,8 +31,8 @@ from tests.unit.planned import facts_of, plan_of
 NOW = 1_800_000_000.0
 
 
-def note(node: str = "gpu07", weight: int = WEAK, attempt: int = 0, at: float = NOW, days: float = 7.0) -> Note:
-    return Note(node, at, at + days * DAY_S, "node_fail", "no word", weight, run="r-1", attempt=attempt)
+def note(node: str = "gpu07", weight: int = WEAK, attempt: int = 0, at: float = NOW, run: str = "r-1") -> Note:
+    return Note(node, at, at + 7 * DAY_S, "node_fail", "no word", weight, run=run, attempt=attempt)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,13 @@ def note(node: str = "gpu07", weight: int = WEAK, attempt: int = 0, at: float = 
         ([note(weight=WEAK)], False),
         ([note(weight=STRONG)], True),
         ([note(attempt=0), note(attempt=0, at=NOW + 1)], False),
-        ([note(attempt=0), note(attempt=1)], True),
+        ([note(attempt=0), note(attempt=1)], False),
+        ([note(), note(run="r-2")], True),
         ([note(weight=STRONG), note(weight=FORGET, at=NOW + 1)], None),
         ([note(weight=STRONG), note(weight=FORGET, at=NOW + 1), note(at=NOW + 2)], False),
         ([note(weight=STRONG, at=NOW - 8 * DAY_S)], None),
     ],
-    ids=["weak", "strong", "same-attempt", "two-attempts", "forgotten", "forgotten-then-weak", "expired"],
+    ids=["weak", "strong", "same-attempt", "same-run", "two-runs", "forgotten", "forgotten-then-weak", "expired"],
 )
 def test_what_counts(tmp_path: Path, notes: list[Note], bad: bool | None) -> None:
     for one in notes:
@@ -107,7 +108,7 @@ def test_budget(asked: int | None, partition: int, needed: int, budget: int) -> 
 
 
 def test_the_worst_go_first() -> None:
-    suspects = [Suspect("b", (note("b", STRONG), note("b", STRONG, 1))), Suspect("a", (note("a", STRONG),))]
+    suspects = [Suspect("b", (note("b", STRONG), note("b", STRONG, run="r-2"))), Suspect("a", (note("a", STRONG),))]
     assert [suspect.node for suspect in left_out(suspects, ["a", "b", "c"], 1)] == ["b"]
     assert [suspect.node for suspect in left_out(suspects, ["a", "c"], 1)] == ["a"]
 

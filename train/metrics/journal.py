@@ -66,6 +66,23 @@ class Journal:
             self.warning(waited)
 
 
+def read_events(folder: RunFolder) -> list[dict[str, Any]]:
+    """The events of all attempts; a line that a kill cut short is left out."""
+    try:
+        lines = folder.events.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            event = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
 def _plain(value: Any) -> Any:
     """A value that JSON can carry: floats that are not finite as words."""
     if isinstance(value, float) and not math.isfinite(value):

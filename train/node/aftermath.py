@@ -6,15 +6,20 @@ import json
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from conf.files import write_atomically
 from conf.layout import MANIFEST, RunFolder
-from conf.outcome import read_outcome, read_stop, write_outcome
-from train.metrics.journal import Journal
+from conf.outcome import State, read_outcome, read_stop, write_outcome
+from conf.record import read_plan
+from train.metrics.journal import Journal, read_events
 from train.node.decide import Decision, History, Settings, Verdict, decide
 from train.node.env import NodeEnv
+from train.node.judge import Judgement, judge_nodes, sack
 from train.node.last_words import read_failures, read_reports
+from train.node.settings import read_settings
+from train.node.suspicion import remember
 
 ASIDE = ("prepare", "export")
 """Verbs of attempts that train nothing."""
@@ -27,14 +32,13 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     written = read_outcome(folder.outcome)
     own = written if written is not None and written.attempt == number else None
     attempt = folder.attempt(number)
+    settings = Settings() if environment.is_local else read_settings(folder)
+    failures, reports = read_failures(attempt), read_reports(attempt)
+    judgement = Judgement()
+    if not environment.is_local:
+        judgement = judge_nodes(folder, environment, failures, reports, settings.leave_out)
     decision = decide(
-        own,
-        read_stop(folder.stop),
-        read_reports(attempt),
-        read_failures(attempt),
-        history,
-        Settings() if environment.is_local else read_settings(folder),
-        time.time(),
+        own, read_stop(folder.stop), reports, failures, history, settings, time.time(), stuck=judgement.stuck
     )
     outcome = decision.outcome
     if outcome.checkpoint is None and history.newest_step:
@@ -45,7 +49,12 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     if own is None:
         journal.event("attempt_ended", state=state, reason=outcome.reason)
     journal.event("decision", decision=verdict, state=state, reason=outcome.reason)
-    _write_word(folder, number, decision.verdict)
+    if outcome.state is State.failed and judgement.blames:
+        remember(folder, read_plan(folder.run_json), number, judgement.blames)
+    sacked = sack(folder, environment, judgement, settings.leave_out) if decision.verdict is Verdict.requeue else []
+    if sacked:
+        write_word(attempt.leave_out, ",".join(sacked))
+    write_word(attempt.decision, verdict)
     print(f"muster: {verdict}: {state}: {outcome.reason}", flush=True)
     return replace(decision, outcome=outcome)
 
@@ -53,7 +62,7 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
 def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
     """What the attempts have saved, as `checkpoint` events and the folder say, and which of them did something else."""
     steps: dict[int, int] = {}
-    for event in _read_events(folder):
+    for event in read_events(folder):
         number, step = event.get("attempt"), event.get("step")
         if isinstance(number, int) and isinstance(step, int) and event.get("event") == "checkpoint":
             steps[number] = max(step, steps.get(number, 0))
@@ -80,34 +89,6 @@ def _read_job(folder: RunFolder, attempt: int) -> dict[str, Any]:
     return job if isinstance(job, dict) else {}
 
 
-def read_settings(folder: RunFolder) -> Settings:
-    """The budgets in `job/settings`, which the job script reads too."""
-    try:
-        lines = folder.job.settings.read_text().splitlines()
-    except FileNotFoundError:
-        return Settings()
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
-    budget = values.get("max_requeues", "")
-    goes_on = values.get("continuation", "requeue") in ("requeue", "chain")
-    return Settings(goes_on, int(budget) if budget.isdigit() else Settings.max_requeues)
-
-
-def _read_events(folder: RunFolder) -> list[dict[str, Any]]:
-    try:
-        lines = folder.events.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    events = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # cut short by a kill
-        if isinstance(event, dict):
-            events.append(event)
-    return events
-
-
-def _write_word(folder: RunFolder, attempt: int, verdict: Verdict) -> None:
-    path = folder.attempt(attempt).decision
-    write_atomically(path, f"{verdict.value}\n".encode(), path.parent.stat().st_mode & 0o666)
+def write_word(path: Path, word: str) -> None:
+    """Write a file of one line for the job script."""
+    write_atomically(path, f"{word}\n".encode(), path.parent.stat().st_mode & 0o666)

@@ -23,7 +23,7 @@ from conf.schema import Access
 from train.metrics.journal import Journal
 from train.node.kernel import KernelWatch
 from train.node.last_words import print_failures
-from train.node.node import Node, check_gpus, check_topology
+from train.node.node import Node, check_gpus, check_topology, checks_itself
 from train.node.start import Start, choose_start, make_entrypoint, preload, set_environment
 from train.node.watch import describe_failure, speak_for_the_silent, write_report
 
@@ -51,6 +51,7 @@ class Ending:
     succeeded: bool = False
     failure: Failure | None = None
     met: float | None = None
+    silent: list[int] = field(default_factory=list)
 
 
 def run_agent(node: Node) -> bool:
@@ -73,6 +74,7 @@ def run_agent(node: Node) -> bool:
         failure=ending.failure,
         met=ending.met,
         kernel=[] if ending.succeeded else kernel.lines(),
+        silent=ending.silent,
     )
     write_report(node.attempt, report)
     if not ending.succeeded:
@@ -82,7 +84,7 @@ def run_agent(node: Node) -> bool:
 
 def _follow(node: Node) -> Ending:
     """From the data step to the end of the ranks; what goes wrong with the agent itself is in the ending."""
-    from train.node.data_step import DataStepError, StopAskedError, publish
+    from train.node.data_step import DataStepError, NodeLostError, StopAskedError, publish
 
     ending = Ending()
     try:
@@ -97,6 +99,7 @@ def _follow(node: Node) -> Ending:
         ending.failure = _terminated(node)
     except Exception as error:
         ending.failure = describe_failure(error, -1, node.environment.node)
+        ending.silent = error.nodes if isinstance(error, NodeLostError) else []
     if node.environment.is_head and not node.attempt.data_ready.exists():
         said = ending.failure.message if ending.failure else ""
         publish(node.attempt.data_ready, **({"error": said} if said else {"stop": True}))
@@ -105,17 +108,22 @@ def _follow(node: Node) -> Ending:
 
 def _prepare_and_run(node: Node, ending: Ending) -> None:
     from train.node.data_step import publish, wait_for_marker
+    from train.preflight.lookout import Lookout
 
     environment = node.environment
     with ExitStack() as stack:
         step = stack.enter_context(_data_step(node)) if environment.is_head else None
+        lookout = stack.enter_context(Lookout(node.folder, node.plan)) if checks_itself(node) else None
         preload(node.plan, node.program.modules)
+        if lookout is not None:
+            lookout.wait()
         check_gpus(node.plan)
         start = choose_start(node.plan)
         ending.start = start.mode
         if step is not None:
             step.wait()
-    from train.node.meeting import Meeting, listen
+    from train.node.meeting import Meeting
+    from train.node.port import listen
 
     if environment.is_head:
         listener = listen(environment.port)
@@ -125,7 +133,8 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
     else:
         listener = None
         port = wait_for_marker(node.attempt, node.hosts[0])
-    meeting = Meeting(environment.head, port, environment.node, node.hosts, MEET_S, listener)
+    silence_s = node.plan.config.health.silence_s
+    meeting = Meeting(environment.head, port, environment.node, node.hosts, MEET_S, silence_s, listener)
     _run_ranks(node, start, meeting, port, ending)
 
 

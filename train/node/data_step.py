@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -38,9 +39,13 @@ END_S = 3.0
 
 
 class NodeLostError(Exception):
-    """Another node's agent failed or cannot be reached."""
+    """Another node's agent failed or cannot be reached; `nodes` are those of which nothing is heard any more."""
 
     cause = Cause.lost_peer
+
+    def __init__(self, message: str, nodes: Sequence[int] = ()):
+        super().__init__(message)
+        self.nodes = list(nodes)
 
 
 class StopAskedError(Exception):

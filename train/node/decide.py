@@ -32,6 +32,7 @@ REPEATS = frozenset(
 
 MACHINES = frozenset(
     {
+        Cause.bad_node,
         Cause.lost_peer,
         Cause.port,
         Cause.hang,
@@ -100,6 +101,7 @@ class Settings:
 
     goes_on: bool = False
     max_requeues: int = 20
+    leave_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,12 @@ def decide(
     history: History,
     settings: Settings,
     now: float,
+    stuck: str = "",
 ) -> Decision:
     """The decision after an attempt.
 
-    `outcome` is what rank 0 wrote in this attempt, if it came to that; `failures` are the ranks' own words.
+    `outcome` is what rank 0 wrote in this attempt, if it came to that; `failures` are the ranks' own words. `stuck` is
+    why nodes that fail cannot be left out, so that another attempt would meet them again.
     """
     if outcome is None:
         outcome = _infer_outcome(stop, reports, failures, history, now)
@@ -137,6 +141,8 @@ def decide(
     cause = outcome.failure.cause if outcome.failure else Cause.unknown
     if cause in REPEATS:
         return Decision(Verdict.end, outcome)
+    if cause is Cause.bad_node and stuck:
+        return Decision(Verdict.end, replace(outcome, reason=f"{outcome.reason}; {stuck}"))
     if history.without_progress == 0:
         return _again(outcome, history, settings, f"{outcome.reason}; goes on from step {history.newest_step}")
     if cause in MACHINES:

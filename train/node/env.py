@@ -55,6 +55,10 @@ class NodeEnv:
     hosts: tuple[str, ...]
     end_time: float | None = None
 
+    def name_of(self, node: int) -> str:
+        """A node's name in the scheduler, made up where the job script knows none."""
+        return self.hosts[node] if len(self.hosts) == self.nodes else f"node{node}"
+
     @property
     def is_head(self) -> bool:
         """Whether this is node 0: it prepares the data, holds the store and decides local runs."""

@@ -7,8 +7,9 @@ second that another node has failed: ranks in an NCCL collective would notice af
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import socket
+import threading
 import time
 from datetime import timedelta
 
@@ -17,41 +18,28 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousIn
 from torch.distributed.elastic.rendezvous.api import RendezvousStoreInfo
 
 from train.node.data_step import NodeLostError
+from train.node.pulse import FAILED, Pulse, done_key
 
-PORTS_TRIED = 64
 POLL_S = 0.2
-LISTEN_S = 1.0
 STORE_TIMEOUT = timedelta(seconds=60)
-FAILED = "muster/failed"
-
-
-def listen(port: int, tries: int = PORTS_TRIED) -> socket.socket:
-    """A listening socket on `port`, or on the next one that is free.
-
-    Raises:
-        OSError: EADDRINUSE where `tries` ports in a row are taken.
-    """
-    for candidate in range(port, port + tries):
-        listener = socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET)
-        try:
-            if listener.family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("", candidate))
-            listener.listen(2048)
-            return listener
-        except OSError as error:
-            listener.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-    raise OSError(errno.EADDRINUSE, f"ports {port} to {port + tries - 1} are all taken")
+HOLD_S = 3.0
+"""How long a failed node 0 keeps the store up, so that the others hear of it."""
+TELL_S = 5.0
+"""Longest that an agent tries to tell the others of its end: over a cut link that takes for ever."""
 
 
 class Meeting(RendezvousHandler):
     """The rendezvous of one attempt, and the agents' word to each other until its end."""
 
     def __init__(
-        self, head: str, port: int, node: int, hosts: list[str], timeout_s: float, listener: socket.socket | None
+        self,
+        head: str,
+        port: int,
+        node: int,
+        hosts: list[str],
+        timeout_s: float,
+        silence_s: float,
+        listener: socket.socket | None,
     ):
         """`hosts` names all nodes; `listener` is node 0's socket on `port`, None elsewhere.
 
@@ -62,9 +50,12 @@ class Meeting(RendezvousHandler):
         self._node = node
         self._hosts = hosts
         self._timeout_s = timeout_s
+        self._silence_s = silence_s
         self._listener = listener
         self._store: Store | None = None
-        self._next_listen = 0.0
+        self._pulse: Pulse | None = None
+        self._own_words: dict[str, str] = {}
+        self._own_facts: set[str] = set()
         self.met: float | None = None
 
     @property
@@ -102,69 +93,69 @@ class Meeting(RendezvousHandler):
         return RendezvousInfo(self._store, self._node, len(self._hosts), meeting_point)
 
     def num_nodes_waiting(self) -> int:
-        """Always 0. torchelastic asks ten times a second, which is when this looks for failed nodes.
+        """Always 0. torchelastic asks ten times a second, which is when this looks for failed and silent nodes.
 
         Raises:
-            NodeLostError: an agent has failed, or node 0 is gone.
+            NodeLostError: an agent has failed, or a node is gone.
         """
-        if len(self._hosts) > 1 and time.monotonic() >= self._next_listen:
-            self._next_listen = time.monotonic() + LISTEN_S
-            store = self._open_store()
-            if self._has(FAILED):
-                node = int(store.get(FAILED))
-                raise NodeLostError(f"node {node} ({self._hosts[node]}) has failed")
+        pulse = self._talk()
+        if pulse is not None:
+            pulse.check()
         return 0
 
     def post(self, topic: str, text: str) -> None:
-        """Tell the other agents something; the newest word of a topic counts.
-
-        Raises:
-            NodeLostError: node 0 is gone.
-        """
-        try:
-            self._open_store().set(_word(topic, self._node), text)
-        except RuntimeError as error:
-            raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {error}") from error
+        """Tell the other agents something, without waiting for them; the newest word of a topic counts."""
+        pulse = self._talk()
+        if pulse is not None:
+            pulse.post(topic, text)
+        else:
+            self._own_words[topic] = text
 
     def read(self, topic: str) -> dict[int, str]:
-        """What the agents said of a topic, by node; those that said nothing are left out. Costs a request a node.
-
-        Raises:
-            NodeLostError: node 0 is gone.
-        """
-        told = [node for node in range(len(self._hosts)) if self._has(_word(topic, node))]
-        return {node: self._open_store().get(_word(topic, node)).decode() for node in told}
+        """What is known of the agents' words on a topic, by node; those that said nothing are left out."""
+        pulse = self._talk()
+        if pulse is not None:
+            return pulse.read(topic)
+        return {self._node: self._own_words[topic]} if topic in self._own_words else {}
 
     def declare(self, fact: str) -> None:
-        """Let all agents know something that is the same whoever says it.
-
-        Raises:
-            NodeLostError: node 0 is gone.
-        """
-        try:
-            self._open_store().set(_fact(fact), "1")
-        except RuntimeError as error:
-            raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {error}") from error
+        """Let all agents know something that is the same whoever says it."""
+        pulse = self._talk()
+        if pulse is not None:
+            pulse.declare(fact)
+        else:
+            self._own_facts.add(fact)
 
     def declared(self, fact: str) -> bool:
-        """Whether somebody declared it.
-
-        Raises:
-            NodeLostError: node 0 is gone.
-        """
-        return self._has(_fact(fact))
+        """Whether somebody is known to have declared it."""
+        pulse = self._talk()
+        return pulse.declared(fact) if pulse is not None else fact in self._own_facts
 
     def leave(self, succeeded: bool, timeout_s: float = 600.0) -> None:
         """Tell the other agents how this node ended. Node 0 holds the store until all have told, or it has failed."""
         if self._store is None or len(self._hosts) == 1:
             return
+        if self._pulse is not None:
+            self._pulse.flush(TELL_S)
+        teller = threading.Thread(target=self._tell, args=(self._store, succeeded), daemon=True)
+        teller.start()
+        teller.join(TELL_S)
+        if self._node == 0:
+            with contextlib.suppress(NodeLostError):
+                self._hold(timeout_s if succeeded else HOLD_S)
+
+    def _talk(self) -> Pulse | None:
+        """The talk of several agents, from its first use on: by then the ranks are forked."""
+        if self._pulse is None and len(self._hosts) > 1:
+            self._pulse = Pulse(self._open_store(), self._node, self._hosts, self._silence_s)
+        return self._pulse
+
+    def _tell(self, store: Store, succeeded: bool) -> None:
         try:
             if not succeeded:
-                self._store.set(FAILED, str(self._node))
-            self._store.set(_done(self._node), "1")
-            if self._node == 0:
-                self._hold(timeout_s if succeeded else 3 * LISTEN_S)
-        except (RuntimeError, NodeLostError) as error:
+                store.set(FAILED, str(self._node))
+            store.set(done_key(self._node), "1")
+        except RuntimeError as error:
             print(f"node {self._node}: the other nodes were not told of its end: {error}", flush=True)
 
     def _open(self, deadline: float) -> Store:
@@ -205,7 +196,7 @@ class Meeting(RendezvousHandler):
     def _hold(self, timeout_s: float) -> None:
         """Keep the store up for agents that still listen."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and not self._has(*map(_done, range(len(self._hosts)))):
+        while time.monotonic() < deadline and not self._has(*map(done_key, range(len(self._hosts)))):
             time.sleep(POLL_S)
 
     def _open_store(self) -> Store:
@@ -222,15 +213,3 @@ class Meeting(RendezvousHandler):
 
 def _arrived(node: int) -> str:
     return f"muster/arrived/{node}"
-
-
-def _fact(fact: str) -> str:
-    return f"muster/fact/{fact}"
-
-
-def _word(topic: str, node: int) -> str:
-    return f"muster/{topic}/{node}"
-
-
-def _done(node: int) -> str:
-    return f"muster/done/{node}"

@@ -35,8 +35,7 @@ class Node:
     @property
     def hosts(self) -> list[str]:
         """A name for every node, made up where the job script knows none."""
-        known = list(self.environment.hosts)
-        return known if len(known) == self.environment.nodes else [f"node{i}" for i in range(self.environment.nodes)]
+        return [self.environment.name_of(node) for node in range(self.environment.nodes)]
 
 
 def check_topology(node: Node) -> None:
@@ -60,3 +59,8 @@ def check_gpus(plan: Plan) -> None:
             f"{socket.gethostname()} shows {found} GPUs to torch {torch.__version__}; "
             f"the plan wants {plan.topology.ranks_per_node} ranks a node, one GPU each"
         )
+
+
+def checks_itself(node: Node) -> bool:
+    """Whether there is a pre-flight: where a scheduler chose the nodes, unless the person wants none."""
+    return node.plan.config.health.check_nodes and not node.environment.is_local
