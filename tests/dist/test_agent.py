@@ -57,6 +57,7 @@ def make_run(path: Path, start: str = "fork", nodes: int = 1, **limits_s: float)
     attempt = folder.attempt(0)
     for made in (attempt.logs, attempt.failures, attempt.agent_reports):
         made.mkdir(parents=True)
+    attempt.job.write_text(json.dumps({"job": "test:1", "token": "of this attempt alone"}))
     return folder
 
 

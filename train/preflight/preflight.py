@@ -35,7 +35,7 @@ def run_preflight(folder: RunFolder) -> int:
     for found in (own, *others):
         whole = replace(found, seconds=seconds)
         if environment.is_head or not own.met:
-            _write(attempt, whole)
+            write_preflight(attempt, whole)
     print(json.dumps(msgspec.to_builtins(replace(own, seconds=seconds))), flush=True)
     return 0
 
@@ -61,7 +61,8 @@ def _fly(folder: RunFolder, plan: Plan, environment: NodeEnv, begun: float) -> t
     return visit(environment.head, head_host, environment.port, token, own, deadline), []
 
 
-def _write(attempt: Attempt, found: Preflight) -> None:
+def write_preflight(attempt: Attempt, found: Preflight) -> None:
+    """Write what was found on a node, as readable as the attempt."""
     path = attempt.preflight(found.node)
     path.parent.mkdir(exist_ok=True)
     mode = attempt.folder.stat().st_mode & 0o666
