@@ -81,15 +81,23 @@ def test_a_difference_names_both_sides() -> None:
 
 
 def test_nodes_meet_and_strangers_do_not() -> None:
+    """Somebody else holds the first port and says nothing: the next one it is, for the head node and for the others."""
     deadline = time.monotonic() + 30
-    port = free_port()
-    host = Host(b"token", port, 3, deadline)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = int(silent.getsockname()[1])
+        meet_beside(port, deadline)
+
+
+def meet_beside(taken: int, deadline: float) -> None:
+    host = Host(b"token", taken, 3, deadline)
+    port = host.port
+    assert port > taken
     with socket.create_connection(("127.0.0.1", port)) as stranger:
         stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
     found: dict[int, Preflight] = {}
 
     def come(node: int, token: bytes) -> None:
-        found[node] = visit("127.0.0.1", "n0", port, token, flight(node, python="3.11"), deadline)
+        found[node] = visit("127.0.0.1", "n0", taken, token, flight(node, python="3.11"), deadline)
 
     threads = [threading.Thread(target=come, args=(node, b"token")) for node in (1, 2)]
     for thread in threads:

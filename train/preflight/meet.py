@@ -55,6 +55,7 @@ class Host:
         self._measuring = threading.Lock()
         self._over = threading.Event()
         self._listener = listen(port, PORTS)
+        self.port = int(self._listener.getsockname()[1])
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
@@ -136,18 +137,26 @@ def visit(head: str, host: str, port: int, token: bytes, own: Preflight, deadlin
 
 def _visit_once(head: str, port: int, token: bytes, own: Preflight, deadline: float) -> Preflight:
     with socket.create_connection((head, port), timeout=CONNECT_S) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        receive(connection, token)
-        send(connection, token, {"found": msgspec.to_builtins(own)})
-        while True:
-            connection.settimeout(max(0.1, deadline - time.monotonic()) + 2.0)
-            asked = receive(connection, token)
-            if "ping" in asked:
-                send(connection, token, {"time": time.time()})
-            elif "bytes" in asked:
-                connection.sendall(bytes(min(int(asked["bytes"]), BANDWIDTH_BYTES)))
-            elif "judged" in asked:
-                return msgspec.convert(asked["judged"], Preflight)
+        try:
+            return _answer(connection, token, own, deadline)
+        except OSError as error:
+            raise WireError(f"somebody else on port {port}: {error}") from error
+
+
+def _answer(connection: socket.socket, token: bytes, own: Preflight, deadline: float) -> Preflight:
+    """Do what the head node asks for, until it says what it thinks."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    receive(connection, token)
+    send(connection, token, {"found": msgspec.to_builtins(own)})
+    while True:
+        connection.settimeout(max(0.1, deadline - time.monotonic()) + 2.0)
+        asked = receive(connection, token)
+        if "ping" in asked:
+            send(connection, token, {"time": time.time()})
+        elif "bytes" in asked:
+            connection.sendall(bytes(min(int(asked["bytes"]), BANDWIDTH_BYTES)))
+        elif "judged" in asked:
+            return msgspec.convert(asked["judged"], Preflight)
 
 
 def _measure(connection: socket.socket, token: bytes) -> dict[str, float]:
