@@ -22,9 +22,10 @@ from conf.outcome import (
     write_outcome,
     write_record,
 )
-from train.node.aftermath import conclude, read_history, read_settings
+from train.node.aftermath import conclude, read_history
 from train.node.decide import History, Settings, Verdict, decide
 from train.node.env import NodeEnv
+from train.node.settings import read_settings
 
 NOW = 1_800_000_000.0
 QUEUE = Settings(goes_on=True, max_requeues=20)

@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def budget(folder: RunFolder, nodes: int) -> None:
-    folder.job.settings.write_text(f"requeue=true\nleave_out={nodes}\n")
+    folder.job.settings.write_text(f"continuation=requeue\nleave_out={nodes}\n")
 
 
 def attempt(

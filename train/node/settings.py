@@ -15,7 +15,7 @@ def read_settings(folder: RunFolder) -> Settings:
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     numbers = {name: int(text) for name, text in values.items() if text.isdigit()}
     return Settings(
-        requeue=values.get("continuation", "requeue") in ("requeue", "chain"),
+        goes_on=values.get("continuation", "requeue") in ("requeue", "chain"),
         max_requeues=numbers.get("max_requeues", Settings.max_requeues),
         leave_out=numbers.get("leave_out", Settings.leave_out),
     )
