@@ -54,8 +54,6 @@ class Meeting(RendezvousHandler):
         self._listener = listener
         self._store: Store | None = None
         self._pulse: Pulse | None = None
-        self._own_words: dict[str, str] = {}
-        self._own_facts: set[str] = set()
         self.met: float | None = None
 
     @property
@@ -98,57 +96,61 @@ class Meeting(RendezvousHandler):
         Raises:
             NodeLostError: an agent has failed, or a node is gone.
         """
-        pulse = self._talk()
-        if pulse is not None:
-            pulse.check()
+        if len(self._hosts) > 1:
+            if self._pulse is None:
+                self._pulse = Pulse(self._open_store(), self._node, self._hosts, self._silence_s)
+            self._pulse.check()
         return 0
 
     def post(self, topic: str, text: str) -> None:
-        """Tell the other agents something, without waiting for them; the newest word of a topic counts."""
-        pulse = self._talk()
-        if pulse is not None:
-            pulse.post(topic, text)
-        else:
-            self._own_words[topic] = text
+        """Tell the other agents something; the newest word of a topic counts.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        try:
+            self._open_store().set(_word(topic, self._node), text)
+        except RuntimeError as error:
+            raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {error}") from error
 
     def read(self, topic: str) -> dict[int, str]:
-        """What is known of the agents' words on a topic, by node; those that said nothing are left out."""
-        pulse = self._talk()
-        if pulse is not None:
-            return pulse.read(topic)
-        return {self._node: self._own_words[topic]} if topic in self._own_words else {}
+        """What the agents said of a topic, by node; those that said nothing are left out. Costs a request a node.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        told = [node for node in range(len(self._hosts)) if self._has(_word(topic, node))]
+        return {node: self._open_store().get(_word(topic, node)).decode() for node in told}
 
     def declare(self, fact: str) -> None:
-        """Let all agents know something that is the same whoever says it."""
-        pulse = self._talk()
-        if pulse is not None:
-            pulse.declare(fact)
-        else:
-            self._own_facts.add(fact)
+        """Let all agents know something that is the same whoever says it.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        try:
+            self._open_store().set(_fact(fact), "1")
+        except RuntimeError as error:
+            raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {error}") from error
 
     def declared(self, fact: str) -> bool:
-        """Whether somebody is known to have declared it."""
-        pulse = self._talk()
-        return pulse.declared(fact) if pulse is not None else fact in self._own_facts
+        """Whether somebody declared it.
+
+        Raises:
+            NodeLostError: node 0 is gone.
+        """
+        return self._has(_fact(fact))
 
     def leave(self, succeeded: bool, timeout_s: float = 600.0) -> None:
         """Tell the other agents how this node ended. Node 0 holds the store until all have told, or it has failed."""
         if self._store is None or len(self._hosts) == 1:
             return
-        if self._pulse is not None:
-            self._pulse.flush(TELL_S)
         teller = threading.Thread(target=self._tell, args=(self._store, succeeded), daemon=True)
         teller.start()
         teller.join(TELL_S)
         if self._node == 0:
             with contextlib.suppress(NodeLostError):
                 self._hold(timeout_s if succeeded else HOLD_S)
-
-    def _talk(self) -> Pulse | None:
-        """The talk of several agents, from its first use on: by then the ranks are forked."""
-        if self._pulse is None and len(self._hosts) > 1:
-            self._pulse = Pulse(self._open_store(), self._node, self._hosts, self._silence_s)
-        return self._pulse
 
     def _tell(self, store: Store, succeeded: bool) -> None:
         try:
@@ -213,3 +215,11 @@ class Meeting(RendezvousHandler):
 
 def _arrived(node: int) -> str:
     return f"muster/arrived/{node}"
+
+
+def _fact(fact: str) -> str:
+    return f"muster/fact/{fact}"
+
+
+def _word(topic: str, node: int) -> str:
+    return f"muster/{topic}/{node}"
