@@ -86,14 +86,16 @@ class World:
     def first_error(self, error: Exception | None) -> Exception | None:
         """The error of the lowest rank that has one, on every rank; a collective.
 
-        An OSError comes as it is; another, which may not survive the way, as a RuntimeError with its words. Its
-        `origin` is the rank that it comes from.
+        An OSError comes as it is; another, which may not survive the way, as a RuntimeError with its words, on the rank
+        itself caused by the error with its traceback. Its `origin` is the rank that it comes from.
         """
+        told = error
         if error is not None and not isinstance(error, OSError):
-            error = RuntimeError(f"{type(error).__name__}: {error}")
-        for rank, found in enumerate(self.gather(error)):
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+        for rank, found in enumerate(self.gather(told)):
             if found is not None:
-                found.origin = rank  # type: ignore[union-attr]
+                found.origin = rank  # type: ignore[attr-defined]
+                found.__cause__ = error if rank == self.rank and error is not found else None
                 return found
         return None
 

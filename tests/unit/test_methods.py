@@ -14,7 +14,7 @@ from train.methods.adapter import AdapterError, add_adapter
 from train.methods.freezing import FrozenError, freeze, layer_stacks
 from train.methods.method import share_of
 from train.methods.names import PatternError, plain_name
-from train.methods.quantization import head_modules
+from train.methods.quantization import head_modules, keep_stored
 from train.model.optimizer import parameter_groups
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -154,3 +154,19 @@ def test_recomputed_activations_give_adapters_the_same_gradients() -> None:
         gradients.append([p.grad for p in adapted.parameters() if p.requires_grad])
     assert len(gradients[0]) == 2 * 7 * 3
     assert all(one is not None and torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_an_evaluation_leaves_four_bit_weights_as_they_are_stored() -> None:
+    """Processors with AVX-512 BF16 would have them laid out anew, with rounded scales; others have nothing to keep."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    layer = Linear4bit(64, 64, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+    torch.manual_seed(0)
+    layer.weight = Params4bit(torch.randn(64, 64), requires_grad=False, quant_type="nf4")
+    layer.to("cpu")
+    keep_stored(nn.Sequential(layer))
+    stored, scales = layer.weight.data.clone(), layer.weight.quant_state.absmax.clone()
+    with torch.no_grad():
+        layer.eval()(torch.randn(2, 64, dtype=torch.bfloat16))
+    assert torch.equal(layer.weight.data, stored)
+    assert torch.equal(layer.weight.quant_state.absmax, scales)

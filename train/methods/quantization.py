@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from conf.schema import MethodConfig, Quantization
 
@@ -35,6 +36,17 @@ def quantization_config(method: MethodConfig, dtype: torch.dtype, sharded: bool,
         if sharded:
             arguments["bnb_4bit_quant_storage"] = dtype
     return BitsAndBytesConfig(**arguments, **given)
+
+
+def keep_stored(model: nn.Module) -> None:
+    """Have no layer lay its 4-bit weights out anew.
+
+    On processors with AVX-512 BF16, bitsandbytes rewrites them at the first evaluation for speed: with scales rounded
+    to bf16, so that the model is no longer the one that is trained, and in a shape that ZeRO-3 cannot take apart.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]  # bitsandbytes.nn.Linear4bit
 
 
 def whole_modules(model_class: Any, source: str, arguments: dict[str, Any], method: MethodConfig) -> list[str]:

@@ -19,7 +19,7 @@ from conf.record import Device, Layout, Plan
 from conf.schema import ModelInit, Precision, Quantization, TaskName
 from train.data.prepared import Prepared
 from train.generation.generation import with_options
-from train.methods.quantization import quantization_config, whole_modules
+from train.methods.quantization import keep_stored, quantization_config, whole_modules
 from train.model import attention, head
 from train.model.spared import spare_detection
 
@@ -66,6 +66,8 @@ def load_model(
     arguments |= head.arguments(labels)
     model, found = model_class.from_pretrained(source, output_loading_info=True, **arguments)
     del keeps_sharding
+    if quantized:
+        keep_stored(model)
     if prepared is not None and labels is not None:
         # A causal model's head looks at the last token that is no padding.
         model.config.get_text_config().pad_token_id = model.config.pad_token_id = prepared.pad_id
