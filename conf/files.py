@@ -1,10 +1,12 @@
-"""Writing files so that nobody ever reads half of one."""
+"""Writing files so that nobody ever reads half of one, and reading those that others may be writing."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -28,3 +30,20 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
         with contextlib.suppress(FileNotFoundError):
             beside.unlink()
         raise
+
+
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file with one a line; lines that were cut short, or a file that is missing, hold none."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue  # cut short by a kill
+        if isinstance(one, dict):
+            found.append(one)
+    return found

@@ -158,6 +158,11 @@ class Attempt:
         return self.folder / "job.json"
 
     @property
+    def outcome(self) -> Path:
+        """A person's own program (`task=script`) may say here how it ended: JSON with `state`, `reason`, `step`."""
+        return self.folder / "outcome.json"
+
+    @property
     def decision(self) -> Path:
         """One word for body.sh: `end` or `requeue`."""
         return self.folder / "decision"

@@ -63,14 +63,24 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Script:
+    """A person's own program: `path` and the `folder` where it starts, relative to the snapshot of the project."""
+
+    path: str
+    folder: str
+    argv: list[str]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A configuration, resolved. Nothing in it is worked out later.
 
     `layouts` has the planned world size and every other one at which the run may resume. `export_at_end` is
     `checkpoint.export`, resolved. `parameters` are the model's without an adapter, `quantized_parameters` those of them
     that are kept in 4 or 8 bits, `trainable_parameters` those that are trained, the adapter's included; None where no
-    formula counts them. `continuation` is `requeue`, `chain` or `none`. `notes` are what was derived or ignored, in
-    words; `warnings` what deserves a look.
+    formula counts them. `continuation` is `requeue`, `chain` or `none`. `script` is what runs instead of Muster's own
+    training: its layouts say nothing but the world sizes. `notes` are what was derived or ignored, in words; `warnings`
+    what deserves a look.
     """
 
     run_id: str
@@ -88,6 +98,7 @@ class Plan:
     trainable_parameters: int | None = None
     quantized_parameters: int = 0
     continuation: Continuation = Continuation.requeue
+    script: Script | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

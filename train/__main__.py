@@ -107,6 +107,13 @@ def _exporting(step: int | None) -> Entry:
 
 
 def _rank(folder: RunFolder, _step: int | None) -> NoReturn:
+    from conf.record import read_plan
+
+    script = read_plan(folder.run_json).script
+    if script is not None:
+        from train.node.script import become_script
+
+        become_script(folder, script)
     _become_rank(folder, _train)
 
 

@@ -26,7 +26,7 @@ BESIDE_AT = PHASE_AT + PHASE.size
 SIZE = BESIDE_AT + BEATS.size
 REMEMBERED = 32
 """Steps whose slowest says how long one may take."""
-TRAIN = "train"
+TRAIN, SCRIPT = "train", "script"
 
 
 @dataclass(frozen=True)

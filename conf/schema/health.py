@@ -31,6 +31,9 @@ class LimitsConfig:
     evaluate: float = key(1800.0, "A batch of an evaluation, or of generated answers.")
     save: float = key(1800.0, "A file of a checkpoint; raise it for a file system that may be away for longer.")
     export: float = key(3600.0, "A file of an export, and its proof.")
+    script: float = key(
+        7200.0, "`task=script`: without a line in any rank's log; raise it for a program that is silent for longer."
+    )
 
 
 @dataclass

@@ -15,6 +15,7 @@ class TaskName(Enum):
     causal_lm = "causal_lm"
     seq2seq_lm = "seq2seq_lm"
     seq_cls = "seq_cls"
+    script = "script"
 
 
 class ProblemType(Enum):
@@ -28,12 +29,12 @@ class ProblemType(Enum):
 
 @dataclass
 class TaskConfig:
-    """What the model learns to do. `task=causal_lm|seq2seq_lm|seq_cls`."""
+    """What the model learns to do. `task=causal_lm|seq2seq_lm|seq_cls|script`."""
 
     name: TaskName = key(
         TaskName.causal_lm,
         "`causal_lm`: the next token; `seq2seq_lm`: a text from a text, by an encoder and a decoder; `seq_cls`: a "
-        "label, several or a number for a text.",
+        "label, several or a number for a text; `script`: whatever your own program does (`train.entrypoint`).",
     )
     problem_type: ProblemType = key(
         ProblemType.auto,

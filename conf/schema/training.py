@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Optional
+from typing import Any, Optional
 
 from conf.schema.key import key
 
@@ -128,3 +128,17 @@ class TrainConfig:
     )
     early_stopping_threshold: float = key(0.0, "What counts as better: an improvement by more than this.")
     eval_samples: int = key(0, "Validation prompts answered by the exported model at the end, kept in the run folder.")
+    entrypoint: Optional[str] = key(
+        None,
+        "`task=script`: your own training program, a Python file of the git checkout you are in; each rank runs the "
+        "snapshot of it that travels with the run.",
+    )
+    arguments: list[str] = key(
+        [], "Words that the program is started with, as they are; on the command line all that follows `--`."
+    )
+    options: dict[str, Any] = key(
+        {},
+        "Options that the program is started with, before `arguments`: {lr: 1e-4, fp16: true} is `--lr 0.0001 --fp16`; "
+        "a list repeats its values, null and false leave the option out. A sweep varies them: "
+        "`train.options.lr=1e-4,3e-4`.",
+    )

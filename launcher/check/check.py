@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from conf.schema import RunConfig
+from conf.schema import RunConfig, TaskName
 from launcher.check.adapter import adapter_key_problems
 from launcher.check.batch import batch_problems, parallel_problems
 from launcher.check.cleaning import cleaning_problems
@@ -22,6 +22,7 @@ from launcher.check.labels import label_problems
 from launcher.check.method import method_problems
 from launcher.check.model import model_problems
 from launcher.check.numbers import number_problems
+from launcher.check.script import script_problems
 from launcher.check.selection import selection_problems
 from launcher.check.streaming import streaming_problems
 from launcher.check.task import task_problems
@@ -48,6 +49,17 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
     return [
         *_run_problems(config, facts),
         *number_problems(config),
+        *script_problems(config, facts),
+        *(() if config.task.name is TaskName.script else _training_problems(config, facts)),
+        *cluster_problems(config, facts),
+        *_tracking_problems(config),
+        *_secret_problems(config),
+    ]
+
+
+def _training_problems(config: RunConfig, facts: Facts) -> list[Problem]:
+    """Those of Muster's own training."""
+    return [
         *model_problems(config, facts),
         *task_problems(config, facts),
         *adapter_key_problems(config),
@@ -60,9 +72,6 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
         *streaming_problems(config),
         *parallel_problems(config, facts),
         *batch_problems(config, facts),
-        *cluster_problems(config, facts),
-        *_tracking_problems(config),
-        *_secret_problems(config),
     ]
 
 

@@ -9,19 +9,34 @@ from launcher.facts.data import DataFile
 from launcher.facts.model import ModelFacts
 from launcher.facts.nodes import NodeFacts
 from launcher.facts.runs import ExistingRun
+from launcher.facts.script import ScriptFacts
 from launcher.facts.slurm import SlurmFacts
 from launcher.facts.speed import MeasuredSave
 from launcher.facts.survey import BrokenRow
 
-__all__ = ["BrokenRow", "CodeFacts", "DataFile", "ExistingRun", "Facts", "ModelFacts", "NodeFacts", "SlurmFacts"]
+__all__ = [
+    "BrokenRow",
+    "CodeFacts",
+    "DataFile",
+    "ExistingRun",
+    "Facts",
+    "ModelFacts",
+    "NodeFacts",
+    "ScriptFacts",
+    "SlurmFacts",
+]
 
 
 @dataclass(frozen=True)
 class CodeFacts:
-    """Snapshots as they will lie in `code/`, and the static job script. `project` is None outside a git checkout."""
+    """Snapshots as they will lie in `code/`, and the static job script.
+
+    `project` is None outside a git checkout; `root` is the absolute path of its top.
+    """
 
     muster: bytes = b""
     project: bytes | None = None
+    root: str = ""
     body: bytes = b""
     commit: str = ""
     dirty: bool = False
@@ -36,7 +51,8 @@ class Facts:
     packages found beside the running interpreter. `passed_env` are variables that travel with the run. `data_files`
     are by their key (`data.train_file`). `run_root` and `cwd` are absolute; `run_root_error` is why no run can be made
     there, or empty. `existing_runs` are those that have the run's name, `saves` how fast runs there have saved.
-    `chat_template` is the text of `data.chat_template`, read where that names a file.
+    `chat_template` is the text of `data.chat_template`, read where that names a file. A person's own program (`script`)
+    has no model and no data here.
     """
 
     user: str = ""
@@ -59,4 +75,5 @@ class Facts:
     slurm: SlurmFacts | None = None
     nodes: NodeFacts = field(default_factory=NodeFacts)
     code: CodeFacts = field(default_factory=CodeFacts)
+    script: ScriptFacts = field(default_factory=ScriptFacts)
     notes: tuple[str, ...] = ()

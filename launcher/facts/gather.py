@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import slurm.scripts
-from conf.schema import ClusterKind, RunConfig
+from conf.schema import ClusterKind, RunConfig, TaskName
 from launcher.facts import machine as facts_machine
-from launcher.facts.data import gather_data
+from launcher.facts.data import DataFile, gather_data
 from launcher.facts.facts import CodeFacts, Facts
 from launcher.facts.hub import Hub
-from launcher.facts.model import gather_model
+from launcher.facts.model import ModelFacts, gather_model
 from launcher.facts.nodes import NodeFacts, gather_nodes
 from launcher.facts.runs import gather_runs
+from launcher.facts.script import ScriptFacts, gather_script
 from launcher.facts.slurm import gather_slurm
 from launcher.facts.speed import gather_saves
 from launcher.plan.content import run_name
@@ -68,6 +69,17 @@ class Gatherer:
         nodes = NodeFacts()
         if slurm is not None:
             nodes = self._once("nodes", config.cluster, lambda: gather_nodes(config.cluster, slurm, cwd))
+        code = self._once("code", run_root, lambda: _gather_code(cwd, run_root))
+        model, data_files, script = ModelFacts(), dict[str, DataFile](), ScriptFacts()
+        if config.task.name is TaskName.script:
+            own = config.train.entrypoint or ""
+            script = self._once("script", own, lambda: gather_script(own, cwd, code.root, code.project))
+        else:
+            python = config.cluster.python
+            model = self._once("model", (config.model, python), lambda: gather_model(config.model, cwd, hub))
+            data_files = self._once(
+                "data", (config.data, python), lambda: gather_data(config.data, cwd, BUILTIN_DATA, hub)
+            )
         return Facts(
             user=_user(),
             host=socket.gethostname(),
@@ -81,18 +93,15 @@ class Gatherer:
             python_has=self._once("packages", "", facts_machine.heavy_packages),
             versions=self._once("versions", "", facts_machine.versions),
             passed_env=passed,
-            model=self._once(
-                "model", (config.model, config.cluster.python), lambda: gather_model(config.model, cwd, hub)
-            ),
-            data_files=self._once(
-                "data", (config.data, config.cluster.python), lambda: gather_data(config.data, cwd, BUILTIN_DATA, hub)
-            ),
+            model=model,
+            data_files=data_files,
             existing_runs=runs,
             saves=self._once("saves", run_root, lambda: gather_saves(run_root)) if asks_slurm else (),
             chat_template=_template(config.data.chat_template, cwd),
             slurm=slurm,
             nodes=nodes,
-            code=self._once("code", run_root, lambda: _gather_code(cwd, run_root)),
+            code=code,
+            script=script,
             notes=tuple(notes),
         )
 
@@ -116,6 +125,7 @@ def _gather_code(cwd: Path, run_root: Path) -> CodeFacts:
     return CodeFacts(
         muster=snapshot.pack_muster(PACKAGE_ROOT),
         project=project.archive,
+        root=project.root,
         body=slurm.scripts.read_body(),
         commit=project.commit,
         dirty=project.dirty,

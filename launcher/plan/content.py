@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from conf.schema import ModelInit, RunConfig
+from conf.schema import ModelInit, RunConfig, TaskName
 
 FREE_GROUPS = ("cluster", "tracking", "sweep", "health")
 FREE_KEYS = ("name", "run_root", "access", "data.cache_dir", "data.prepare", "data.prepare_workers")
@@ -56,12 +56,17 @@ def run_name(config: RunConfig) -> str:
     """The run's name: as given, else from model, task and method."""
     if config.name:
         return config.name
+    if config.task.name is TaskName.script:
+        return _lettered(Path(config.train.entrypoint or "script").stem)
     given = config.model.model_name_or_path.rstrip("/")
     model = given.rsplit("/", 1)[-1] or str(config.model.shape.get("model_type", "model"))
     if config.model.init is ModelInit.random and not given:
         model = f"random-{model}"
     words = [Path(model).name, config.task.name.value, config.method.name]
-    name = "-".join(words).lower()
+    return _lettered("-".join(words).lower())
+
+
+def _lettered(name: str) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
 
 

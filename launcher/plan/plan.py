@@ -20,6 +20,7 @@ from launcher.plan.continuation import make_continuation
 from launcher.plan.nodes import node_notes, node_warnings
 from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
+from launcher.plan.script import script_plan
 from launcher.plan.selection import selection_notes
 from launcher.plan.shapes.known import UNKNOWN_LABELS, hidden_size, shape_of
 from launcher.plan.shapes.weights import Shape
@@ -43,6 +44,11 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         ValueError: the batch equation does not hold (the checks name it before).
     """
     frozen = resolved(config, facts)
+    if frozen.task.name is TaskName.script:
+        plan = script_plan(frozen, facts)
+        plan.notes.extend(node_notes(frozen, facts))
+        plan.warnings.extend([*remarks.job_warnings(plan), *node_warnings(frozen, facts)])
+        return plan
     topology, notes = make_topology(frozen.cluster, facts)
     model_type = str(facts.model.config.get("model_type", ""))
     packing, packing_note = resolve_packing(frozen, model_type)

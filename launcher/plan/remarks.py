@@ -67,10 +67,7 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
             "1e-4 to 5e-4, virtual tokens 1e-2 and more"
         )
     found += _share_warning(plan, facts)
-    if config.cluster.kind is ClusterKind.slurm and config.cluster.time is None:
-        found.append("cluster.time is null: the site's default limit holds, and it may be short")
-    if config.cluster.requeue is not None:
-        found.append(f"cluster.requeue is now called cluster.continuation; this is {plan.continuation.value}")
+    found += job_warnings(plan)
     found += grace_warnings(plan, facts)
     if facts.model.unresolved:
         found.append(f"{config.model.model_name_or_path} was not looked up: run and submit fetch it and fix its commit")
@@ -83,6 +80,17 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
             found.append(f"{file.key}: line {file.broken.line} of {file.path} is broken ({file.broken.reason})")
         if file.rows_estimated:
             found.append(f"{file.key}: about {file.rows} rows, estimated from the head of {file.path}")
+    return found
+
+
+def job_warnings(plan: Plan) -> list[str]:
+    """What deserves a word of the job, whatever it runs."""
+    cluster = plan.config.cluster
+    found = []
+    if cluster.kind is ClusterKind.slurm and cluster.time is None:
+        found.append("cluster.time is null: the site's default limit holds, and it may be short")
+    if cluster.requeue is not None:
+        found.append(f"cluster.requeue is now called cluster.continuation; this is {plan.continuation.value}")
     return found
 
 

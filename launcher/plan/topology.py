@@ -31,13 +31,15 @@ def gpus_per_node(cluster: ClusterConfig, facts: Facts) -> int:
     return cluster.gpus_per_node or gpus_of_gres(cluster.gres)
 
 
-def make_topology(cluster: ClusterConfig, facts: Facts) -> tuple[Topology, list[str]]:
-    """The topology, and what was derived for it, in words."""
+def make_topology(cluster: ClusterConfig, facts: Facts, own_process: bool = False) -> tuple[Topology, list[str]]:
+    """The topology, and what was derived for it, in words. With `own_process` each rank is another program."""
     gpus = gpus_per_node(cluster, facts)
     ranks = cluster.ranks_per_node or gpus or 1
     device = Device.gpu if gpus else Device.cpu
     start = cluster.start
     notes: list[str] = []
+    if own_process:
+        start = Start.exec
     if start is Start.auto:
         start = Start.exec if device is Device.gpu else Start.fork
         why = "a forked process cannot use CUDA safely" if device is Device.gpu else "packages are imported once a node"

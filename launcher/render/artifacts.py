@@ -32,7 +32,6 @@ def render(plan: Plan, facts: Facts) -> dict[str, bytes]:
     files: dict[Path, bytes] = {
         folder.run_json: encode_plan(plan).encode(),
         folder.config_yaml: config_yaml(plan).encode(),
-        folder.ds_config: _json(plan.layout.deepspeed),
         folder.env_json: _json(environment_record(plan, facts)),
         folder.muster_zip: facts.code.muster,
         folder.job.body: facts.code.body,
@@ -43,12 +42,15 @@ def render(plan: Plan, facts: Facts) -> dict[str, bytes]:
         folder.job.python: job.python_lines(plan).encode(),
         folder.job.settings: job.settings_lines(plan, facts).encode(),
     }
+    if plan.script is None:
+        files[folder.ds_config] = _json(plan.layout.deepspeed)
     if facts.code.project is not None:
         files[folder.project_zip] = facts.code.project
     if plan.config.cluster.kind is ClusterKind.slurm:
         left_out = exclude(plan.config, facts)
         files[folder.job_sbatch] = job.batch_script(plan, exclude=left_out).encode()
-        files[folder.job.export_sbatch] = side_jobs.export_script(plan, left_out).encode()
+        if plan.script is None:
+            files[folder.job.export_sbatch] = side_jobs.export_script(plan, left_out).encode()
         if side_jobs.prepares_before(plan, facts):
             files[folder.job.prepare_sbatch] = side_jobs.prepare_script(plan).encode()
     else:

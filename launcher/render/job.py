@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan
-from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime, Continuation, ExportWhen
+from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime, Continuation, ExportWhen, Tracker
 from launcher.facts.facts import Facts
 from launcher.facts.machine import PASSED
 from launcher.plan.nodes import budget_left
@@ -48,7 +48,9 @@ def environment(plan: Plan, facts: Facts) -> dict[str, str]:
     cluster = plan.config.cluster
     values = {**BASE_ENVIRONMENT, "OMP_NUM_THREADS": str(plan.topology.threads_per_rank)}
     data = plan.config.data
-    if not (data.streaming and data.dataset_name):
+    if plan.script is not None:
+        values |= script_environment(plan, facts)
+    elif not (data.streaming and data.dataset_name):
         values |= OFFLINE
     if plan.topology.device is Device.gpu:
         values["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
@@ -60,6 +62,27 @@ def environment(plan: Plan, facts: Facts) -> dict[str, str]:
     if network.ib_hcas:
         values["NCCL_IB_HCA"] = ",".join(network.ib_hcas)
     return {**values, **facts.passed_env, **cluster.env}
+
+
+def script_environment(plan: Plan, facts: Facts) -> dict[str, str]:
+    """What a person's own program is told: where it was sent from, and how W&B keeps all attempts in one run."""
+    tracking = plan.config.tracking
+    values = {"MUSTER_SUBMIT_DIR": facts.cwd}
+    if tracking.name is Tracker.none:
+        return {**values, "WANDB_MODE": "disabled"}
+    given = {
+        "WANDB_RUN_ID": plan.run_id,
+        "WANDB_RESUME": "allow",
+        "WANDB_MODE": tracking.mode.value,
+        "WANDB_DIR": plan.run_dir,
+        "WANDB_PROJECT": tracking.project,
+        "WANDB_ENTITY": tracking.entity,
+        "WANDB_NAME": tracking.run_name or plan.run_id,
+        "WANDB_RUN_GROUP": tracking.group,
+        "WANDB_JOB_TYPE": tracking.job_type,
+        "WANDB_TAGS": ",".join(tracking.tags),
+    }
+    return {**values, **{name: value for name, value in given.items() if value}}
 
 
 def environment_lines(plan: Plan, facts: Facts) -> str:

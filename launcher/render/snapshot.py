@@ -51,9 +51,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Project:
-    """Snapshot of the person's project; `archive` is None outside a git checkout."""
+    """Snapshot of the person's project, whose top is `root`; `archive` is None outside a git checkout."""
 
     archive: bytes | None = None
+    root: str = ""
     commit: str = ""
     dirty: bool = False
     notes: tuple[str, ...] = ()
@@ -108,7 +109,7 @@ def pack_project(cwd: Path, left_out: Path) -> Project:
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "")
     dirty = any(not line.startswith("#") for line in lines)
     files, notes = choose_files(root, sorted({os.fsdecode(name) for name in names.split(b"\0") if name}))
-    return Project(pack(files), "" if commit == "(initial)" else commit, dirty, notes)
+    return Project(pack(files), str(root), "" if commit == "(initial)" else commit, dirty, notes)
 
 
 def choose_files(root: Path, names: list[str]) -> tuple[dict[str, bytes], tuple[str, ...]]:

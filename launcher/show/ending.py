@@ -77,6 +77,8 @@ def place_lines(folder: RunFolder, plan: Plan) -> list[str]:
     run = quote(str(folder.path))
     rows.append(("next", f"muster status {run}"))
     rows.append(("", f"muster logs {run}"))
+    if plan.script is not None:
+        return [f"{name:<11} {value}" for name, value in rows]
     if plan.config.train.max_steps:
         rows.append(("", f"muster resume {run} train.max_steps={2 * plan.config.train.max_steps}"))
     if not exported and not folder.adapter.is_dir() and plan.config.train.max_steps != 0:

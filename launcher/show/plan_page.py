@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -26,7 +27,9 @@ GLYPHS = {"weights": "█", "gradients": "▓", "optimizer": "░"}
 
 def plan_rows(plan: Plan, facts: Facts | None = None) -> list[Row]:
     """What the plan says, by topic."""
-    config, topology = plan.config, plan.topology
+    config = plan.config
+    if plan.script is not None:
+        return [*script_rows(plan), *_place_rows(plan)]
     packed = plan.packing != "none"
     rows = [("model", f"{plan.model_type} · {_parameters(plan)} · {config.train.precision.value}")]
     rows += _data_rows(facts)
@@ -39,13 +42,25 @@ def plan_rows(plan: Plan, facts: Facts | None = None) -> list[Row]:
         ("steps", _steps(plan)),
         ("batch", equation(plan.layout.batch, packed, config.data.max_length)),
         ("", f"packed: {plan.packing}" if packed else "padded"),
-        ("ranks", _ranks(plan)),
     ]
-    others = ", ".join(str(size) for size in sorted(plan.layouts) if size != topology.world_size)
-    if others:
+    return rows + _place_rows(plan)
+
+
+def script_rows(plan: Plan) -> list[Row]:
+    """What runs in place of Muster's own training."""
+    if plan.script is None:
+        return []
+    where = "" if plan.script.folder == "." else f", started in {plan.script.folder}/"
+    rows = [("program", f"{plan.script.path}{where}, from the project's snapshot")]
+    return rows + ([("words", shlex.join(plan.script.argv))] if plan.script.argv else [])
+
+
+def _place_rows(plan: Plan) -> list[Row]:
+    rows = [("ranks", _ranks(plan))]
+    others = ", ".join(str(size) for size in sorted(plan.layouts) if size != plan.topology.world_size)
+    if others and plan.script is None:
         rows.append(("", f"resumes at {others} ranks as well"))
-    rows.append(("folder", plan.run_dir))
-    return rows
+    return [*rows, ("folder", plan.run_dir)]
 
 
 def _data_rows(facts: Facts | None) -> list[Row]:
@@ -162,12 +177,14 @@ def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
     page = Page(out or sys.stdout)
     rows = plan_rows(plan, proposal.facts)
     page.rows(plan.run_id, rows)
-    page.lines("Model states of a rank", memory_lines(plan, page))
+    if plan.script is None:
+        page.lines("Model states of a rank", memory_lines(plan, page))
     page.lines("Warnings", [f"! {warning}" for warning in plan.warnings], style="warning")
     page.lines(script, artifacts.get(script, b"").decode().splitlines())
     together = units.size(sum(map(len, artifacts.values())))
     page.lines(f"Files, {together} together", file_lines(artifacts))
     page.lines("Notes", [f"- {note}" for note in plan.notes if note not in {text for _, text in rows}])
-    page.lines("DeepSpeed (* from parallel.deepspeed)", deepspeed_lines(plan), style="dim")
+    if plan.script is None:
+        page.lines("DeepSpeed (* from parallel.deepspeed)", deepspeed_lines(plan), style="dim")
     verb = "run" if plan.config.cluster.kind is ClusterKind.local else "submit"
     page.lines("Next", [f"muster {verb} … sends exactly this; muster plan … --show {script} prints one file of it"])

@@ -31,11 +31,11 @@ def headline(plan: Plan) -> str:
     """A run in one line: `demo-1a2b3c4d · llama 1.2M parameters · ZeRO-3 · 2 ranks · runs/demo-1a2b3c4d`."""
     topology = plan.topology
     size = f" {units.count(plan.parameters)} parameters" if plan.parameters else ""
+    what = [f"{plan.model_type}{size}", f"ZeRO-{plan.config.parallel.zero_stage}"]
     return " · ".join(
         [
             plan.run_id,
-            f"{plan.model_type}{size}",
-            f"ZeRO-{plan.config.parallel.zero_stage}",
+            *(what if plan.script is None else [plan.script.path]),
             f"{topology.world_size} rank{'s' if topology.world_size > 1 else ''}"
             + (f" on {topology.nodes} nodes" if topology.nodes > 1 else ""),
             plan.run_dir,

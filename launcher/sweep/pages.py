@@ -71,6 +71,8 @@ def planned_row(one: Ready) -> tuple[str, ...]:
     plan = one.proposal.plan
     batch = plan.layout.batch
     equation = f"{batch.global_batch_size} = {batch.micro_batch_size} × {batch.accumulation} × {batch.world_size}"
+    if plan.script is not None:
+        equation = ""
     phase = phase_of(one.swept.folder, {})
     return (one.point, plan.run_id, _resources(plan), equation, str(len(plan.warnings) or ""), PLANNED_STATE[phase])
 

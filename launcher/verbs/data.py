@@ -52,9 +52,13 @@ def _show_run(argument: str, flags: Any) -> int:
 
 
 def _prepare(config: RunConfig, words: list[str]) -> Ready:
+    from conf.schema import TaskName
+    from launcher.problems import ConfigurationError, Problem
     from launcher.send.proposal import propose_config
     from launcher.sweep.grid import Ready
 
+    if config.task.name is TaskName.script:
+        raise ConfigurationError([Problem("task.name", "script", "reads its data itself")])
     return Ready(propose_config(config), words)
 
 

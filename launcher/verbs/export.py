@@ -17,6 +17,7 @@ muster export demo --step 100
 def run(argv: list[str]) -> int:
     """Start the ranks of a run again, load a checkpoint and export it."""
     from launcher.flags import Parser
+    from launcher.problems import MusterError
     from launcher.runs import target
     from launcher.runs.standing import stand
     from launcher.send.foreground import refuse_live
@@ -30,6 +31,8 @@ def run(argv: list[str]) -> int:
     folder = target.find(flags.run, flags.run_root)
     standing = stand(folder, live_jobs([folder]))
     refuse_live(standing)
+    if standing.plan.script is not None:
+        raise MusterError(f"{standing.plan.run_id} is a program of your own; the model that it saves is its own too")
     _require_checkpoint(folder, flags.step)
     # An old STOP would end the export before it began.
     folder.stop.unlink(missing_ok=True)

@@ -101,15 +101,18 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     """One run, label by label."""
     from launcher.show import units
     from launcher.show.evaluations import evaluation_lines
-    from launcher.show.plan_page import states_text
+    from launcher.show.plan_page import script_rows, states_text
 
     folder, plan = standing.folder, standing.plan
     row = dict(zip(COLUMNS, table_row(standing, time.time()), strict=True))
     rows = [(name, row[name]) for name in COLUMNS[1:] if row[name]]
     if standing.state.value == "done":
         rows.append(("reason", standing.reason))
-    rows.append(("model", f"{plan.model_type}, {units.count(plan.parameters) if plan.parameters else '?'} parameters"))
-    rows.append(("states", states_text(plan)))
+    if plan.script is None:
+        size = units.count(plan.parameters) if plan.parameters else "?"
+        rows += [("model", f"{plan.model_type}, {size} parameters"), ("states", states_text(plan))]
+    else:
+        rows += script_rows(plan)
     rows += [("evaluation" if index == 0 else "", line) for index, line in enumerate(evaluation_lines(folder)[1:])]
     rows.append(("folder", str(folder.path)))
     if standing.outcome is not None and standing.outcome.checkpoint:

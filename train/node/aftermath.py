@@ -18,6 +18,7 @@ from train.node.decide import Decision, History, Settings, Verdict, decide
 from train.node.env import NodeEnv
 from train.node.judge import Judgement, judge_nodes, sack
 from train.node.last_words import read_failures, read_reports
+from train.node.script import newest_steps, script_outcome
 from train.node.settings import read_settings
 from train.node.suspicion import remember
 
@@ -29,20 +30,24 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     """Decide what comes after this attempt at training and write it down."""
     number = environment.attempt
     history = read_history(folder, number, environment.nodes)
-    written = read_outcome(folder.outcome)
-    own = written if written is not None and written.attempt == number else None
     attempt = folder.attempt(number)
     settings = Settings() if environment.is_local else read_settings(folder)
-    failures, reports = read_failures(attempt), read_reports(attempt)
+    failures, reports, stop = read_failures(attempt), read_reports(attempt), read_stop(folder.stop)
+    if read_plan(folder.run_json).script is not None:
+        own = script_outcome(folder, environment, reports, stop)
+    else:
+        written = read_outcome(folder.outcome)
+        own = written if written is not None and written.attempt == number else None
     judgement = Judgement()
     if not environment.is_local:
         judgement = judge_nodes(folder, environment, failures, reports, settings.leave_out)
     decision = decide(
-        own, read_stop(folder.stop), reports, failures, history, settings, time.time(), stuck=judgement.stuck
+        own, stop, reports, failures, history, settings, time.time(), stuck=judgement.stuck
     )
     outcome = decision.outcome
-    if outcome.checkpoint is None and history.newest_step:
-        outcome = replace(outcome, checkpoint=str(folder.checkpoint(history.newest_step)))
+    newest = folder.checkpoint(history.newest_step)
+    if outcome.checkpoint is None and newest.is_dir():
+        outcome = replace(outcome, checkpoint=str(newest))
     write_outcome(folder.outcome, outcome)
     journal = Journal(folder, number)
     state, verdict = outcome.state.value, decision.verdict.value
@@ -66,6 +71,8 @@ def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
         number, step = event.get("attempt"), event.get("step")
         if isinstance(number, int) and isinstance(step, int) and event.get("event") == "checkpoint":
             steps[number] = max(step, steps.get(number, 0))
+    if not steps and read_plan(folder.run_json).script is not None:
+        steps = newest_steps(folder)  # a person's own program may say nothing of its checkpoints
     newest = newest_published(folder)
     if newest > max(steps.values(), default=0):
         steps[attempt] = newest  # published beside the training, before rank 0 could say so

@@ -24,6 +24,7 @@ from train.metrics.journal import Journal
 from train.node.kernel import KernelWatch
 from train.node.last_words import print_failures
 from train.node.node import Node, check_gpus, check_topology, checks_itself
+from train.node.script import unpack_project
 from train.node.start import Start, choose_start, make_entrypoint, preload, set_environment
 from train.node.watch import describe_failure, speak_for_the_silent, write_report
 
@@ -112,7 +113,11 @@ def _prepare_and_run(node: Node, ending: Ending) -> None:
 
     environment = node.environment
     with ExitStack() as stack:
-        step = stack.enter_context(_data_step(node)) if environment.is_head else None
+        step = None
+        if node.plan.script is not None:
+            unpack_project(node.folder, environment.scratch)
+        elif environment.is_head:
+            step = stack.enter_context(_data_step(node))
         lookout = stack.enter_context(Lookout(node.folder, node.plan)) if checks_itself(node) else None
         preload(node.plan, node.program.modules)
         if lookout is not None:

@@ -47,6 +47,15 @@ def classify(exception: BaseException) -> Cause:
     return Cause.user_code
 
 
+def classify_printed(error: str) -> Cause:
+    """The class of an error of which only the last line of its traceback is known, such as `ValueError: no`."""
+    name = error.partition(":")[0].rpartition(".")[2]
+    if name in BY_TYPE:
+        return BY_TYPE[name]
+    kinds = {kind.__name__: cause for kind, cause in TYPES} | {"ModuleNotFoundError": Cause.import_error}
+    return kinds.get(name) or classify_text(error) or (Cause.lost_peer if name in PEER_TYPES else Cause.user_code)
+
+
 def origin_of(exception: BaseException) -> int | None:
     """The rank whose error this one repeats (`World.first_error`), or None."""
     origins = (getattr(link, "origin", None) for link in _chain(exception))

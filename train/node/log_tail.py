@@ -1,8 +1,10 @@
-"""The end of a rank's log: what it printed before its stacks and its error."""
+"""The end of a rank's log: what it printed before its stacks and its error, and the traceback it ends with."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 STACKS = "stacks of all threads of the failed rank:"
@@ -21,3 +23,17 @@ def read_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
     except OSError:
         return []
     return text.partition(STACKS)[0].splitlines()[-lines:]
+
+
+TRACEBACK = "Traceback (most recent call last):"
+_RANK_PREFIX = re.compile(r"^\[rank\d+\]: ?")
+
+
+def last_traceback(lines: Sequence[str]) -> list[str]:
+    """The last traceback of a log with its error, without the rank that torch writes before each line; empty: none."""
+    plain = [_RANK_PREFIX.sub("", line) for line in lines]
+    begin = max((at for at, line in enumerate(plain) if line.startswith(TRACEBACK)), default=None)
+    if begin is None:
+        return []
+    body = [at for at in range(begin + 1, len(plain)) if plain[at].startswith(" ")]
+    return plain[begin : (body[-1] if body else begin) + 2]

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from conf.outcome import Cause, Failure
@@ -13,7 +14,7 @@ from conf.schema import HealthConfig
 from train.node.hang import Stand, as_traceback, describe
 from train.node.limits import limit_s
 from train.node.stacks import ask_all
-from train.pulse import Signs, make_pulse, pulse_file, read_pulse
+from train.pulse import SCRIPT, Signs, make_pulse, pulse_file, read_pulse
 
 LOOK_S = 1.0
 DATA_STEP = -1
@@ -21,10 +22,14 @@ DATA_STEP = -1
 
 
 class Patient:
-    """A process: its last signs, and for how long there was no new one."""
+    """A process: its last signs, and for how long there was no new one.
 
-    def __init__(self, scratch: Path, local_rank: int, health: HealthConfig):
+    A person's own program gives no signs but what it prints into its `log`.
+    """
+
+    def __init__(self, scratch: Path, local_rank: int, health: HealthConfig, log: Path | None = None):
         self._file = pulse_file(scratch, local_rank)
+        self._log = log
         self._health = health
         self.signs = Signs()
         self.quiet_s = 0.0
@@ -38,6 +43,8 @@ class Patient:
         signs = self.signs
         with contextlib.suppress(OSError, struct.error):
             signs = read_pulse(self._file)
+            if signs.phase == SCRIPT and self._log is not None:
+                signs = replace(signs, beats=self._log.stat().st_size)
         self.quiet_s = self.quiet_s + passed_s if signs == self.signs else 0.0
         self.signs = signs
         return self.limit_s - self.quiet_s

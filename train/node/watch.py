@@ -19,9 +19,9 @@ from pathlib import Path
 from conf.cause import ABORTED, classify_exit, describe_exit, ended_badly
 from conf.layout import Attempt
 from conf.outcome import AgentReport, Cause, Failure, RankExit, write_record
-from train.node.causes import classify, origin_of
+from train.node.causes import classify, classify_printed, origin_of
 from train.node.kernel import describe_shared_memory, is_shared_memory_full
-from train.node.log_tail import read_tail
+from train.node.log_tail import last_traceback, read_tail
 
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for ranks that another rank's failure has made useless."""
@@ -170,6 +170,9 @@ def _silent_failure(attempt: Attempt, node: int, rank_exit: RankExit, out_of_mem
     lines = read_tail(attempt.rank_log(node, rank_exit.rank))
     cause = classify_exit(rank_exit.exit_status, rank_exit.signal, out_of_memory, lines)
     message = describe_exit(rank_exit.exit_status, rank_exit.signal)
+    printed = last_traceback(lines) if rank_exit.exit_status else []
+    if printed:  # a person's own program, whose errors nobody catches
+        cause, message = classify_printed(printed[-1]), printed[-1]
     if rank_exit.signal == signal.SIGBUS:
         cause = Cause.shm_full if is_shared_memory_full() else cause
         message = f"{message}; {describe_shared_memory()}"
@@ -182,7 +185,7 @@ def _silent_failure(attempt: Attempt, node: int, rank_exit: RankExit, out_of_mem
         time=rank_exit.time,
         cause=cause,
         message=message,
-        traceback=fatal_lines(lines),
+        traceback="\n".join(printed) or fatal_lines(lines),
         pid=rank_exit.pid,
     )
 

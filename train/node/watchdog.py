@@ -94,7 +94,9 @@ class Watchdog:
     def _left_s(self, local_rank: int, passed_s: float) -> float:
         """Seconds that a rank has left."""
         if local_rank not in self._patients:
-            self._patients[local_rank] = Patient(self._place.scratch, local_rank, self._health)
+            place = self._place
+            log = place.attempt.rank_log(place.node, place.first_rank + local_rank)
+            self._patients[local_rank] = Patient(place.scratch, local_rank, self._health, log)
         return self._patients[local_rank].examine(passed_s)
 
     def _tell(self, left_s: float | None) -> None:
