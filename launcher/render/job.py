@@ -207,7 +207,8 @@ def exports_after(plan: Plan) -> bool:
     """Whether a job of its own exports the model after the run."""
     wanted = plan.config.checkpoint.export in (ExportWhen.auto, ExportWhen.job)
     trains = plan.config.train.max_steps != 0
-    return plan.config.cluster.kind is ClusterKind.slurm and wanted and trains and not plan.export_at_end
+    own = plan.script is None and not plan.export_at_end
+    return plan.config.cluster.kind is ClusterKind.slurm and wanted and trains and own
 
 
 def exports_last(plan: Plan) -> bool:

@@ -30,6 +30,8 @@ def data_key(plan: Plan) -> str:
 def prepares(sharing: Sequence[Member]) -> bool:
     """Whether a job of its own prepares the data of these members: several, or one that asks for it."""
     first = sharing[0]
+    if first.plan.script is not None:  # it reads its data itself
+        return False
     if first.plan.config.data.prepare is PrepareWhere.inline:
         return False
     return len(sharing) > 1 or first.folder.job.prepare_sbatch.exists()

@@ -44,8 +44,8 @@ def test_a_program_survives_its_job_and_is_swept(person: Person, project: Path) 
     start_now(person, job, folder)
     wait_for_step(folder, 12, attempt=1)
     first = next(line["step"] for line in metrics(folder) if line["attempt"] == 1)
-    assert first % 5 == 1  # after its newest checkpoint
-    assert first > 1
+    last = max(line["step"] for line in metrics(folder) if line["attempt"] == 0)
+    assert 6 <= first <= last + 1  # it saved every five steps, or at the end that Slurm announced
     person.muster("stop", run_id, cwd=project)
     wait_for_end(folder, "stopped")
     assert outcome(folder)["step"] == metrics(folder)[-1]["step"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_text((json.dumps(row) + "\n") * 200)
     labelled = [json.dumps(rows["labels.jsonl"] | {"label": label}) + "\n" for label in ("good", "bad")]
     (tmp_path / "project" / "labels.jsonl").write_text("".join(labelled) * 100)
+    (tmp_path / "project" / "train.py").touch()
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "project", check=True)
     (tmp_path / "project" / "chat.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
     for name, shape in SHAPES.items():
         model = tmp_path / "project" / name

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.schema import ModelInit
+from conf.schema import ModelInit, TaskName
 from launcher.check.check import check
 from launcher.compose.compose import compose
 from launcher.compose.files_check import check_file
@@ -24,7 +24,7 @@ OPTIONS = {
     "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny-bert tiny-t5 tiny",
     "data": "default demo demo_alpaca demo_chat demo_labels demo_mix demo_numbers demo_several_labels demo_sharegpt "
     "demo_summaries demo_text",
-    "task": "causal_lm seq2seq_lm seq_cls",
+    "task": "causal_lm script seq2seq_lm seq_cls",
     "method": "dora freeze full ia3 lora lora_8bit p_tuning peft prefix_tuning prompt_tuning qlora rslora",
     "parallel": "zero0 zero1 zero2 zero2_offload zero3 zero3_hpz zero3_offload",
     "optim": "adamw",
@@ -45,6 +45,7 @@ NEEDED = {
     "model=tiny-bert": ["task=seq_cls"],
     "model=tiny-t5": ["task=seq2seq_lm"],
     "task=seq2seq_lm": ["model=tiny-t5"],
+    "task=script": ["train.entrypoint=train.py"],
 }
 """What an option does not go without."""
 
@@ -58,7 +59,7 @@ def test_every_option_is_known_here() -> None:
     assert sorted(f"{path.parent.name}={path.stem}" for path in FILES) == sorted(
         f"{group}={option}" for group, options in OPTIONS.items() for option in options.split()
     )
-    assert len(FILES) == 86
+    assert len(FILES) == 87
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
@@ -82,6 +83,9 @@ def test_a_shipped_option_keeps_to_the_schema_composes_and_plans(path: Path) -> 
         data_files={key: rows if file.error else file for key, file in bundled.items()},
     )
     assert check(config, facts) == []
+    if config.task.name is TaskName.script:
+        assert make_plan(config, facts).layout.deepspeed == {}
+        return
     assert make_plan(config, facts).layout.deepspeed["zero_optimization"]["stage"] == config.parallel.zero_stage
 
 

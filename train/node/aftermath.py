@@ -18,7 +18,7 @@ from train.node.decide import Decision, History, Settings, Verdict, decide
 from train.node.env import NodeEnv
 from train.node.judge import Judgement, judge_nodes, sack
 from train.node.last_words import read_failures, read_reports
-from train.node.script import newest_steps, script_outcome
+from train.node.script import is_script, newest_steps, script_outcome
 from train.node.settings import read_settings
 from train.node.suspicion import remember
 
@@ -33,7 +33,7 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     attempt = folder.attempt(number)
     settings = Settings() if environment.is_local else read_settings(folder)
     failures, reports, stop = read_failures(attempt), read_reports(attempt), read_stop(folder.stop)
-    if read_plan(folder.run_json).script is not None:
+    if is_script(folder):
         own = script_outcome(folder, environment, reports, stop)
     else:
         written = read_outcome(folder.outcome)
@@ -71,7 +71,7 @@ def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
         number, step = event.get("attempt"), event.get("step")
         if isinstance(number, int) and isinstance(step, int) and event.get("event") == "checkpoint":
             steps[number] = max(step, steps.get(number, 0))
-    if not steps and read_plan(folder.run_json).script is not None:
+    if not steps and is_script(folder):
         steps = newest_steps(folder)  # a person's own program may say nothing of its checkpoints
     newest = newest_published(folder)
     if newest > max(steps.values(), default=0):

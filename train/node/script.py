@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from conf.files import read_objects
 from conf.layout import Attempt, RunFolder
 from conf.outcome import AgentReport, Outcome, State, StopReason
-from conf.record import Script
+from conf.record import Script, read_plan
 from train.node.env import NodeEnv, read_node_env, read_rank_env
 from train.node.process import begin_rank, set_process_name
 from train.node.recorder import remember_collectives
@@ -93,6 +93,14 @@ def script_outcome(
     state = State.done if stop is None else State(stop.value)
     reason = "the program ended" if stop is None else f"the program ended after {stop.value} was asked for"
     return Outcome(state, reason, step if isinstance(step, int) else 0, environment.attempt, time.time())
+
+
+def is_script(folder: RunFolder) -> bool:
+    """Whether a run is a person's own program. What comes after an attempt is decided without its plan as well."""
+    try:
+        return read_plan(folder.run_json).script is not None
+    except (OSError, ValueError):
+        return False
 
 
 def newest_steps(folder: RunFolder) -> dict[int, int]:
