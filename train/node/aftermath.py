@@ -41,9 +41,7 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     judgement = Judgement()
     if not environment.is_local:
         judgement = judge_nodes(folder, environment, failures, reports, settings.leave_out)
-    decision = decide(
-        own, stop, reports, failures, history, settings, time.time(), stuck=judgement.stuck
-    )
+    decision = decide(own, stop, reports, failures, history, settings, time.time(), stuck=judgement.stuck)
     outcome = decision.outcome
     newest = folder.checkpoint(history.newest_step)
     if outcome.checkpoint is None and newest.is_dir():
