@@ -43,9 +43,8 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
         judgement = judge_nodes(folder, environment, failures, reports, settings.leave_out)
     decision = decide(own, stop, reports, failures, history, settings, time.time(), stuck=judgement.stuck)
     outcome = decision.outcome
-    newest = folder.checkpoint(history.newest_step)
-    if outcome.checkpoint is None and newest.is_dir():
-        outcome = replace(outcome, checkpoint=str(newest))
+    if outcome.checkpoint is None and history.newest_step and not is_script(folder):
+        outcome = replace(outcome, checkpoint=str(folder.checkpoint(history.newest_step)))
     write_outcome(folder.outcome, outcome)
     journal = Journal(folder, number)
     state, verdict = outcome.state.value, decision.verdict.value
