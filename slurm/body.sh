@@ -16,6 +16,7 @@ readonly PASSING='PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TERM PWD SH
   MODULEPATH* MODULESHOME MODULES_* LMOD_* CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES'
 readonly PORT_FIRST=15000 PORT_COUNT=16000 # below Linux's ephemeral ports, away from torch's 29500
 readonly PORT_TRIES=5
+readonly STEP_ENDS_S=60 # above Slurm's own KillWait (30 s)
 
 say() { printf 'muster: %s\n' "$*"; }
 
@@ -298,12 +299,23 @@ on_warning() {
   fi
 }
 
+# end_deaf_step SRUN: over a cut link srun never hears how a node's task ended, and waits for it without end. Node 0's
+# agent is the last to write its report; the others are gone or out of reach soon after.
+end_deaf_step() {
+  until [[ -e $folder/agents/node0.json ]]; do sleep 1; done
+  sleep "$STEP_ENDS_S"
+  say "srun does not hear of every node's end: it is ended"
+  kill -KILL "$1"
+}
+
 # run_ranks VERB WORDS: one agent a node. srun runs in the background, since bash runs no trap while it waits for a foreground one.
 run_ranks() {
-  local pid
+  local pid watcher
   srun "${srun_arguments[@]}" --export=ALL --open-mode=append --output="${folder//%/%%}/logs/node%n-agent.log" \
     bash "$run/job/body.sh" node "$run" "$@" &
   pid=$!
+  end_deaf_step "$pid" &
+  watcher=$!
   while true; do
     wait "$pid"
     ranks_status=$?
@@ -311,6 +323,7 @@ run_ranks() {
   done
   wait "$pid" 2>/dev/null # a trap may have given the status of its signal above
   ranks_status=$?
+  kill "$watcher" 2>/dev/null
   ((ranks_status == 127)) && ranks_status=1
   say "the ranks' step ended with status $ranks_status"
 }
