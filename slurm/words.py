@@ -12,7 +12,7 @@ _LINES = (
     (r"DUE TO PREEMPTION", "PREEMPTED"),
     (r"DUE TO NODE (?:FAILURE|(?P<node>[\w.-]+) FAILURE)|[Nn]ode failure on (?P<node2>[\w.\[\],-]+)", "NODE_FAIL"),
     (r"launch failed|Unable to create step|Prolog error", "BOOT_FAIL"),
-    (r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED", "CANCELLED"),
+    (r"\*\*\* JOB \S+ ON \S+ CANCELLED", "CANCELLED"),  # steps are cancelled after any failure as well
 )
 _COMPILED = tuple((re.compile(pattern), state) for pattern, state in _LINES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ TOLD = 4
 LOG_LINES = 8
 TRACEBACK_LINES = 14
 WARNINGS = 3
+BEGUN = re.compile(r"attempt (\d+) of /")
+"""What the job script says into Slurm's own output before it goes on in the attempt's job.log."""
 WAITING = WAITED_IN_VAIN | {Cause.lost_peer}
 """Classes of which stacks and collectives tell more, where they were kept."""
 
@@ -52,6 +55,8 @@ def find(folder: RunFolder, attempt: Attempt) -> Findings:
     words: list[Word] = []
     for path in logs_of(folder, attempt):
         lines = last_text_lines(path, SCANNED)
+        if path.parent == folder.path:
+            lines = part_of(lines, attempt.number)
         words.extend(words_of(lines))
         telling = [(line, cause) for line, cause in telling_lines(lines) if not line.startswith("slurmstepd:")]
         if telling:
@@ -73,6 +78,16 @@ def logs_of(folder: RunFolder, attempt: Attempt) -> Iterator[Path]:
     if attempt.job_log.exists():
         yield attempt.job_log
     yield from sorted(folder.path.glob("slurm-*.log"))
+
+
+def part_of(lines: list[str], attempt: int) -> list[str]:
+    """The lines of one attempt in the output of a job that was requeued: from where it says that it began."""
+    begun = [(place, int(found[1])) for place, line in enumerate(lines) if (found := BEGUN.search(line))]
+    own = [place for place, number in begun if number == attempt]
+    if not own:
+        return [] if begun else lines
+    later = [place for place, _ in begun if place > own[-1]]
+    return lines[own[-1] : min(later, default=len(lines))]
 
 
 def collect(folder: RunFolder, attempt: Attempt, root: RootCause | None, found: Findings) -> list[Evidence]:

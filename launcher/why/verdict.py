@@ -76,7 +76,7 @@ def conclude(
         return _by_slurm(strongest, Verdict(Cause.unknown, "")) if strongest else None
     if first.cause is Cause.killed:
         return _killed(first, found, strongest)
-    if first.cause in KNOWS_LITTLE and strongest:
+    if first.cause in KNOWS_LITTLE and strongest and _explains(strongest, first):
         return _by_slurm(strongest, first)
     if first.cause is Cause.unknown:
         return _by_log(first, root, found)
@@ -96,6 +96,11 @@ def _strongest(words: tuple[Word, ...], slurm_state: str) -> Word | None:
     said = [*words, *([Word(slurm_state, f"the job's state: {slurm_state}")] if slurm_state in BY_SLURM else [])]
     order = list(BY_SLURM)
     return min(said, key=lambda word: order.index(word.state), default=None)
+
+
+def _explains(word: Word, first: Verdict) -> bool:
+    """Whether a word of Slurm's is about this failure: what failed by itself is cancelled afterwards in any case."""
+    return word.state != "CANCELLED" or first.rank in (None, -1)
 
 
 def _by_slurm(word: Word, first: Verdict) -> Verdict:

@@ -137,6 +137,15 @@ CASES: dict[str, tuple[Left, Cause, int | None, str]] = {
         "oom_kill",
     ),
     "4 GPU memory": (left(failure(Cause.cuda_oom, message=CUDA)), Cause.cuda_oom, 1, "micro batch"),
+    "1 os._exit, then cancelled by srun": (
+        left(
+            failure(Cause.unknown, message="exit status 7"),
+            agent0="slurmstepd: error: *** STEP 12.0 ON n0 CANCELLED AT 2026-01-01T00:00:00 ***\n",
+        ),
+        Cause.unknown,
+        1,
+        "os._exit",
+    ),
     "5 node, by Slurm's word": (
         left(reports=(report(0, said=TERMINATION),), job=NODE_FAILED + "\n", reason="the agents of nodes 1 are gone"),
         Cause.node_fail,
@@ -252,6 +261,21 @@ def test_a_hang_shows_where_each_rank_was_and_who_did_not_come(tmp_path: Path) -
     first = shown["where each rank was (attempts/0/stacks)"][0]
     assert first == "rank 1 (phase train step 12): distributed.py:77 all_reduce ← engine.py:5 backward"
     assert [change.key for change in found.changes] == ["health.limits_s.train"]
+
+
+def test_what_slurm_said_of_another_attempt_counts_for_that_one_alone(tmp_path: Path) -> None:
+    """A requeued job writes into one file over all its attempts."""
+    folder = make_run(tmp_path)
+    begin(folder, 0)
+    begin(folder, 1)
+    word = "slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT t DUE TO NODE FAILURE"
+    said = f"muster: attempt 0 of {folder.path}; more\n{word}"
+    (folder.path / "slurm-12.log").write_text(f"{said}\nmuster: attempt 1 of {folder.path}; more\n")
+    gone = Failure(-1, 0, "", 20.0, Cause.lost_peer, "the agents of nodes 1 are gone without a word")
+    append(folder.events, {"event": "decision", "attempt": 0, "state": "failed", "reason": gone.message, "time": 1.0})
+    end(folder, state=State.failed, reason=gone.message, failure=gone, attempt=1)
+    causes = [diagnose(folder, None, number).verdict for number in (0, 1)]
+    assert [verdict.cause if verdict else None for verdict in causes] == [Cause.node_fail, Cause.lost_peer]
 
 
 def test_the_attempt_in_question(tmp_path: Path) -> None:
