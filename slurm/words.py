@@ -10,6 +10,7 @@ _LINES = (
     (r"oom[-_]kill event|Out Of Memory|OOM Killed|[Ee]xceeded (?:job|step) memory limit", "OUT_OF_MEMORY"),
     (r"DUE TO TIME LIMIT", "TIMEOUT"),
     (r"DUE TO PREEMPTION", "PREEMPTED"),
+    (r"DUE TO JOB REQUEUE", "REQUEUED"),
     (r"DUE TO NODE (?:FAILURE|(?P<node>[\w.-]+) FAILURE)|[Nn]ode failure on (?P<node2>[\w.\[\],-]+)", "NODE_FAIL"),
     (r"launch failed|Unable to create step|Prolog error", "BOOT_FAIL"),
     (r"\*\*\* JOB \S+ ON \S+ CANCELLED", "CANCELLED"),  # steps are cancelled after any failure as well

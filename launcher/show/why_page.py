@@ -78,7 +78,7 @@ def _print_cause(page: Page, diagnosis: Diagnosis, verdict: Verdict) -> None:
 def who_words(verdict: Verdict) -> str:
     """`rank 1 on n2 (node 1)`; empty where nobody is to blame."""
     if verdict.rank is None:
-        return ""
+        return verdict.host
     who = f"rank {verdict.rank}" if verdict.rank >= 0 else "the agent" if verdict.node else "agent or data step"
     return f"{who} on {verdict.host or '?'} (node {verdict.node})"
 

@@ -6,9 +6,10 @@ there Slurm's, the kernel's and the libraries' own lines say more.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
-from conf.cause import TERMINATED
+from conf.cause import TERMINATED, WAITED_IN_VAIN
 from conf.outcome import Cause, Failure, State
 from launcher.runs.cause import RootCause
 from launcher.why.evidence import Findings
@@ -27,10 +28,12 @@ BY_SLURM = {
     "TIMEOUT": Cause.time_limit,
     "DEADLINE": Cause.time_limit,
     "PREEMPTED": Cause.preempted,
+    "REQUEUED": Cause.preempted,
     "CANCELLED": Cause.cancelled,
 }
 """What Slurm's final states mean, the most telling first."""
 
+XID = re.compile(r"nvrm: xid|fallen off the bus", re.IGNORECASE)
 KNOWS_LITTLE = frozenset({Cause.lost_peer, Cause.unknown})
 
 
@@ -74,6 +77,9 @@ def conclude(
         first = Verdict(Cause.unknown, reason) if state is State.failed else None
     if first is None:
         return _by_slurm(strongest, Verdict(Cause.unknown, "")) if strongest else None
+    xid = _xid(first, found)
+    if xid is not None:
+        return xid
     if first.cause is Cause.killed:
         return _killed(first, found, strongest)
     if first.cause in KNOWS_LITTLE and strongest and _explains(strongest, first):
@@ -98,6 +104,18 @@ def _strongest(words: tuple[Word, ...], slurm_state: str) -> Word | None:
     return min(said, key=lambda word: order.index(word.state), default=None)
 
 
+def _xid(first: Verdict, found: Findings) -> Verdict | None:
+    """A GPU that failed by the kernel's log, where ranks only say that they waited, lost somebody or aborted."""
+    if first.cause not in KNOWS_LITTLE | WAITED_IN_VAIN and "SIGABRT" not in first.message:
+        return None
+    for host, lines in found.kernel.items():
+        line = next((line for line in lines if XID.search(line)), None)
+        if line is not None:
+            own = first if host == first.host else replace(first, rank=None, node=None, host=host)
+            return replace(own, cause=Cause.gpu, message=_joined(line, first.message))
+    return None
+
+
 def _explains(word: Word, first: Verdict) -> bool:
     """Whether a word of Slurm's is about this failure: what failed by itself is cancelled afterwards in any case."""
     return word.state != "CANCELLED" or first.rank in (None, -1)
@@ -110,8 +128,10 @@ def _by_slurm(word: Word, first: Verdict) -> Verdict:
 
 
 def _killed(first: Verdict, found: Findings, strongest: Word | None) -> Verdict:
-    """SIGKILL is the kernel's where it counts as out of memory, and Slurm's where Slurm says so."""
-    if "SIGKILL" not in first.message and first.message != TERMINATED:
+    """SIGKILL is the kernel's where it counts as out of memory, and Slurm's where Slurm says so; SIGTERM is Slurm's."""
+    if first.message == TERMINATED:
+        return _by_slurm(strongest, first) if strongest is not None else first
+    if "SIGKILL" not in first.message:
         return first
     kernel = next((line for line in found.kernel.get(first.host, ()) if "out of memory" in line.lower()), None)
     if kernel is not None:

@@ -54,6 +54,7 @@ def killed(rank: int = 1) -> list[RankExit]:
 NODE_FAILED = "srun: error: Node failure on n1"
 OOM_STEP = "slurmstepd: error: Detected 1 oom_kill event in StepId=12.0. Some of the step tasks have been OOM Killed."
 CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1 GiB is free."
+XID = "NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus."
 SEGFAULT = "Fatal Python error: Segmentation fault\n  File x"
 OOM_KERNEL = "[12.500] Memory cgroup out of memory: Killed process 7 (rank1) total-vm:309524kB"
 TERMINATION = Failure(-1, 0, "n0", 9.0, Cause.killed, TERMINATED)
@@ -151,6 +152,30 @@ CASES: dict[str, tuple[Left, Cause, int | None, str]] = {
         Cause.node_fail,
         -1,
         "Node failure on n1",
+    ),
+    "12 scancel, by Slurm's word": (
+        left(reports=(report(0, said=TERMINATION),), job="slurmstepd: error: *** JOB 12 ON n0 CANCELLED AT t ***\n"),
+        Cause.cancelled,
+        -1,
+        "muster resume",
+    ),
+    "9 requeued by an administrator": (
+        left(
+            reports=(report(0, said=TERMINATION),),
+            job="slurmstepd: error: *** JOB 12 ON n0 CANCELLED AT t DUE TO JOB REQUEUE ***\n",
+        ),
+        Cause.preempted,
+        -1,
+        "waits in the queue",
+    ),
+    "a GPU of another node fell off the bus": (
+        left(
+            failure(Cause.nccl_timeout, 0),
+            reports=(AgentReport(1, "n1", 0.0, 20.0, "exec", kernel=[XID]),),
+        ),
+        Cause.gpu,
+        None,
+        "n1 NVRM: Xid",
     ),
     "7 hang": (left(failure(Cause.hang, 0)), Cause.hang, 0, "stood still"),
     "9 preempted": (left(state=State.preempted, reason="preempted"), Cause.preempted, None, "waits in the queue"),
