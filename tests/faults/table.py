@@ -82,7 +82,7 @@ def lines(proofs: Sequence[Proof]) -> list[str]:
         nccl = "yes" if fault.seen_on_nccl else "no"
         own = [proof for proof in proofs if proof.row == fault.row]
         if not own:
-            out.append(_row([*about, "not run", "", *[""] * len(MEASURED), "", nccl]))
+            out.append(_row([*about, "not measured yet", "", *[""] * len(MEASURED), "", nccl]))
         for place, proof in enumerate(own):
             shown = about if place == 0 else ["", "", "", ""]
             figures = [str(proof.figures.get(name, "")) for name in MEASURED]
