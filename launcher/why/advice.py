@@ -14,7 +14,7 @@ from conf.outcome import Cause
 
 
 class Again(Enum):
-    """Whether the run goes on by itself after such an end (on Slurm, with `cluster.requeue`)."""
+    """Whether the run goes on by itself after such an end (on Slurm, by `cluster.continuation`)."""
 
     never = "ends: another attempt would meet the same"
     progress = "goes on where the attempt has saved something new, else ends"

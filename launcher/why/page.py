@@ -24,7 +24,8 @@ works for runs that wait, were refused or failed before their first step, and fo
 A rank that fails takes its peers down: what they say (`connection closed`, `timed out`) is never the cause while
 another rank says more. Clocks of nodes that differ are compared by the moment at which all agents met.
 
-Each failure belongs to a class. Whether a run goes on by itself depends on it, and on `cluster.requeue`.
+Each failure belongs to a class. Whether a run goes on by itself depends on it, and on
+[`cluster.continuation`](surviving.md#requeue-or-chain).
 
 | class | what happened | by itself the run |
 |---|---|---|

@@ -64,6 +64,7 @@ def test_soak(site: tuple[Person, Path], tmp_path: Path, figures: dict[str, Any]
         "cluster.nodes=2",
         "cluster.ranks_per_node=1",
         "cluster.partition=preempt",
+        f"cluster.max_requeues={2 * COUNT}",
     ]
     folder, run_id = live.submit(person, person.home, *words, "name=soak")
     scene = soak.Scene(person, state, folder, run_id, random.Random(SEED))
