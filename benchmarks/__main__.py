@@ -17,6 +17,8 @@ NAMES = (
     "sweep",
     "checkpoint",
     "resume",
+    "activations",
+    "memory_states",
 )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from conf.estimate import Estimate
 from conf.schema import Continuation, RunConfig
 
 SCHEMA_VERSION = 1
@@ -78,9 +79,9 @@ class Plan:
     `layouts` has the planned world size and every other one at which the run may resume. `export_at_end` is
     `checkpoint.export`, resolved. `parameters` are the model's without an adapter, `quantized_parameters` those of them
     that are kept in 4 or 8 bits, `trainable_parameters` those that are trained, the adapter's included; None where no
-    formula counts them. `continuation` is `requeue`, `chain` or `none`. `script` is what runs instead of Muster's own
-    training: its layouts say nothing but the world sizes. `notes` are what was derived or ignored, in words; `warnings`
-    what deserves a look.
+    formula counts them. `continuation` is `requeue`, `chain` or `none`. `memory` is what a rank, a node and the disk
+    are expected to hold. `script` is what runs instead of Muster's own training: its layouts say nothing but the world
+    sizes. `notes` are what was derived or ignored, in words; `warnings` what deserves a look.
     """
 
     run_id: str
@@ -99,6 +100,7 @@ class Plan:
     quantized_parameters: int = 0
     continuation: Continuation = Continuation.requeue
     script: Script | None = None
+    memory: Estimate | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

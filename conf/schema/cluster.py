@@ -74,6 +74,15 @@ class ClusterConfig:
     nodes: int = key(1, "Nodes.")
     ranks_per_node: Optional[int] = key(None, "Processes on a node. Null: `gpus_per_node`, or 1 without GPUs.")
     gpus_per_node: int = key(0, "GPUs on a node; 0 trains on the CPU. On `local`, -1 takes what is there.")
+    gpu_memory_gib: Optional[float] = key(
+        None,
+        "Memory of each GPU in GiB, for the estimate of `muster plan`. Null: by the GPU's name on this machine, in "
+        "`gres` or in the partition; set it where none of them tells.",
+    )
+    memory_check: bool = key(
+        True,
+        "Refuse to start what is expected to need more memory than there is; `false`: only warn.",
+    )
     gres: Optional[str] = key(None, "sbatch --gres instead of --gpus-per-node, where the site wants it: `gpu:h100:8`.")
     account: Optional[str] = key(None, "sbatch --account.")
     partition: Optional[str] = key(None, "sbatch --partition.")

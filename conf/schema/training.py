@@ -93,6 +93,11 @@ class TrainConfig:
         False,
         "Recompute activations in the backward pass: less memory, about a quarter more time.",
     )
+    gradient_checkpointing_interval: int = key(
+        1,
+        "With `gradient_checkpointing`: every n-th layer is computed again, the others keep their activations. 1: all; "
+        "2 and more: less time and more memory.",
+    )
     rehearsal: bool = key(
         True,
         "Run forward and backward on the longest batch before the first step, so that memory fails at once or not"

@@ -50,9 +50,9 @@ class Facts:
     `python` is the interpreter of the ranks (`cluster.python`, else the running one); `python_has` names the heavy
     packages found beside the running interpreter. `passed_env` are variables that travel with the run. `data_files`
     are by their key (`data.train_file`). `run_root` and `cwd` are absolute; `run_root_error` is why no run can be made
-    there, or empty. `existing_runs` are those that have the run's name, `saves` how fast runs there have saved.
-    `chat_template` is the text of `data.chat_template`, read where that names a file. A person's own program (`script`)
-    has no model and no data here.
+    there, or empty; `free_bytes` is what is free there. `existing_runs` are those that have the run's name, `saves` how
+    fast runs there have saved. `chat_template` is the text of `data.chat_template`, read where that names a file. A
+    person's own program (`script`) has no model and no data here.
     """
 
     user: str = ""
@@ -62,6 +62,7 @@ class Facts:
     run_root_error: str = ""
     cpu_count: int = 1
     memory_gib: float = 0.0
+    free_bytes: int | None = None
     gpus: tuple[str, ...] = ()
     python: str = ""
     python_has: frozenset[str] = frozenset()

@@ -88,6 +88,7 @@ class Gatherer:
             run_root_error=run_root_error,
             cpu_count=facts_machine.cpu_count(),
             memory_gib=facts_machine.memory_gib(),
+            free_bytes=facts_machine.free_bytes(run_root),
             gpus=self._once("gpus", "", facts_machine.local_gpus) if asks_for_gpus else (),
             python=config.cluster.python or sys.executable,
             python_has=self._once("packages", "", facts_machine.heavy_packages),

@@ -57,6 +57,17 @@ def memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
+def free_bytes(folder: Path) -> int | None:
+    """Free bytes on the file system of a folder that may not exist yet; None where it cannot be asked."""
+    for here in (folder, *folder.parents):
+        try:
+            found = os.statvfs(here)
+        except OSError:
+            continue
+        return found.f_bavail * found.f_frsize
+    return None
+
+
 def local_gpus() -> tuple[str, ...]:
     """Names of this machine's GPUs, as nvidia-smi lists them; nothing where there is no driver."""
     program = shutil.which("nvidia-smi")

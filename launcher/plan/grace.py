@@ -8,7 +8,8 @@ from conf.record import Plan
 from conf.schema import ClusterKind
 from conf.timing import MARGIN_S, SHARE
 from launcher.facts.facts import Facts
-from launcher.plan.memory import Trained, model_states
+from launcher.plan.memory.held import BYTES, Held
+from launcher.plan.memory.host import checkpoint_bytes
 from launcher.plan.topology import partition_of
 from slurm.policy import Policy
 
@@ -42,7 +43,7 @@ def expected_save(plan: Plan, facts: Facts) -> Save | None:
     own = next((save for save in facts.saves if save.run_id == plan.run_id), None)
     if own is not None:
         return Save(own.size, own.size / own.seconds, "measured in this run")
-    bytes_saved = checkpoint_bytes(plan)
+    bytes_saved = saved_bytes(plan)
     if bytes_saved is None:
         return None
     others = [save for save in facts.saves if save.size >= LEAST_MEASURED]
@@ -52,14 +53,12 @@ def expected_save(plan: Plan, facts: Facts) -> Save | None:
     return Save(bytes_saved, best.size / best.seconds, f"measured in {best.run_id}")
 
 
-def checkpoint_bytes(plan: Plan) -> float | None:
-    """Bytes of a checkpoint: what is trained and its optimizer. Of ZeRO-3 the fp32 copy is all there is of weights."""
+def saved_bytes(plan: Plan) -> int | None:
+    """Bytes of a checkpoint; None where nobody counts what is trained."""
     trained = plan.parameters if plan.trainable_parameters is None else plan.trainable_parameters
     if trained is None:
         return None
-    parallel = plan.config.parallel
-    states = model_states(trained, parallel, plan.config.train.precision, 1, Trained(trained))
-    return states.optimizer + (states.weights if parallel.zero_stage < 3 else 0.0)
+    return checkpoint_bytes(Held(BYTES[plan.config.train.precision], (trained,)), plan.config.parallel.zero_stage)
 
 
 def grace_warnings(plan: Plan, facts: Facts) -> list[str]:

@@ -6,7 +6,9 @@ The checks have passed when this is called; what was derived or ignored is said 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from conf.adapters import has_virtual_tokens
 from conf.architectures import PACKABLE
@@ -17,6 +19,8 @@ from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
 from launcher.plan.continuation import make_continuation
+from launcher.plan.memory.estimate import Subject, estimate_of
+from launcher.plan.memory.verdict import memory_warnings
 from launcher.plan.nodes import node_notes, node_warnings
 from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
@@ -52,11 +56,9 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     topology, notes = make_topology(frozen.cluster, facts)
     model_type = str(facts.model.config.get("model_type", ""))
     packing, packing_note = resolve_packing(frozen, model_type)
-    planned = plan_batch(frozen, facts, topology.world_size, packing)
-    known = known_shape(frozen, facts)
-    parameters = parameters_of(facts, known)
+    subject = subject_of(frozen, facts, topology, packing)
+    planned, parameters, trained = subject.batch, subject.parameters, subject.trained
     width = hidden_size(facts.model.config)
-    trained = trained_of(frozen, known, width) if known else None
     steps, steps_note = expected_steps(frozen, facts)
     export, export_note = export_at_end(frozen, parameters)
     continuation, continuation_notes = make_continuation(frozen.cluster, facts)
@@ -73,8 +75,9 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         export_at_end=export,
         expected_steps=steps,
         trainable_parameters=trained.parameters if trained else None,
-        quantized_parameters=quantized_parameters(frozen, known, parameters),
         continuation=continuation,
+        quantized_parameters=subject.quantized,
+        memory=estimate_of(subject, facts),
     )
     said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
     said += remarks.batch_notes(frozen, planned, packing) + ([packing_note] if packing_note else [])
@@ -83,8 +86,42 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     said += remarks.model_notes(plan, facts)
     said += zero.difference_lines(frozen, topology, planned, width)
     plan.notes.extend([*said, *node_notes(frozen, facts), *facts.notes, *facts.code.notes])
-    plan.warnings.extend([*remarks.warnings(plan, facts), *node_warnings(frozen, facts)])
+    plan.warnings.extend([*remarks.warnings(plan, facts), *node_warnings(frozen, facts), *memory_warnings(plan.memory)])
     return plan
+
+
+def subject_of(
+    config: RunConfig, facts: Facts, topology: Topology, packing: str, like: Subject | None = None
+) -> Subject:
+    """What an estimate of memory is made of, at the planned world size; `like` is another one of the same model."""
+    planned = plan_batch(config, facts, topology.world_size, packing)
+    if like is not None:
+        written = zero.deepspeed_json(config, topology, planned, hidden_size(facts.model.config))
+        return replace(
+            like,
+            config=config,
+            topology=topology,
+            batch=planned,
+            zero=written["zero_optimization"],
+            packing=packing,
+        )
+    shape = known_shape(config, facts)
+    parameters = parameters_of(facts, shape)
+    width = hidden_size(facts.model.config)
+    trained = trained_of(config, shape, width) if shape else None
+    return Subject(
+        config=config,
+        topology=topology,
+        batch=planned,
+        zero=zero.deepspeed_json(config, topology, planned, width)["zero_optimization"],
+        packing=packing,
+        model=model_config(config, facts),
+        shape=shape,
+        trained=trained,
+        parameters=parameters,
+        trainable=trained.parameters if trained else None,
+        quantized=quantized_parameters(config, shape, parameters),
+    )
 
 
 def resolve_packing(config: RunConfig, model_type: str) -> tuple[str, str]:
@@ -115,12 +152,17 @@ def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -
     return batches.packed_batch(config.train, world_size, config.data.max_length, document_tokens(config, facts))
 
 
-def known_shape(config: RunConfig, facts: Facts) -> Shape | None:
-    """The model weight by weight, where its architecture is known."""
+def model_config(config: RunConfig, facts: Facts) -> dict[str, Any]:
+    """The model's config.json, with the vocabulary of a tokenizer that will be trained."""
     shape = dict(facts.model.config)
     if config.model.tokenizer_name_or_path == "train":
         shape.setdefault("vocab_size", config.model.tokenizer_vocab_size)
-    return shape_of(shape, config.task.name, len(config.task.labels) or UNKNOWN_LABELS)
+    return shape
+
+
+def known_shape(config: RunConfig, facts: Facts) -> Shape | None:
+    """The model weight by weight, where its architecture is known."""
+    return shape_of(model_config(config, facts), config.task.name, len(config.task.labels) or UNKNOWN_LABELS)
 
 
 def parameters_of(facts: Facts, known: Shape | None) -> int | None:

@@ -22,13 +22,13 @@ _ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained: sizes of the model's own weights and of those that an adapter brings along, in elements.
+    """What is trained: the model's `own` weights, and the sizes of those that an adapter brings along (`beside`).
 
-    `inputs` are the inputs of the linear layers under an adapter, per token: what its two matrices keep to be
-    differentiated. `tables` says whether the model's own embeddings are trained.
+    `frozen` are the model's other weights, `targets` those of the linear layers under an adapter of `rank`.
     """
 
-    own: tuple[int, ...] = ()
+    own: tuple[Weight, ...] = ()
+    frozen: tuple[Weight, ...] = ()
     beside: tuple[int, ...] = ()
     targets: tuple[Weight, ...] = ()
     rank: int = 0
@@ -36,7 +36,7 @@ class Trained:
     @property
     def parameters(self) -> int:
         """All trained parameters."""
-        return sum(self.own) + sum(self.beside)
+        return sum(weight.size for weight in self.own) + sum(self.beside)
 
 
 def trained_of(config: RunConfig, shape: Shape, width: int | None) -> Trained | None:
@@ -58,7 +58,7 @@ def trained_of(config: RunConfig, shape: Shape, width: int | None) -> Trained | 
     if kind == "PROMPT_TUNING" and method.peft.keys() <= _COUNTED_PROMPT and width and not heads:
         sides = 2 if config.task.name is TaskName.seq2seq_lm else 1
         tokens = int(method.peft.get("num_virtual_tokens") or 0)
-        return Trained(beside=(width * tokens,) * sides) if tokens else None
+        return Trained(frozen=shape.weights, beside=(width * tokens,) * sides) if tokens else None
     return None
 
 
@@ -75,15 +75,15 @@ def _own(method: MethodConfig, shape: Shape) -> Trained | None:
     """As `train.methods.freezing` marks them: the first layers, then patterns that freeze, then those that do not."""
     if any(method.freeze_layers > layers for layers in shape.stacks):
         return None
-    kept = []
+    kept: list[Weight] = []
+    frozen_ones: list[Weight] = []
     for weight in shape.weights:
         frozen = method.freeze_layers > 0 and (
             weight.group is Group.embedding or (weight.layer is not None and weight.layer < method.freeze_layers)
         )
         frozen = (frozen or _matches(weight.name, method.freeze)) and not _matches(weight.name, method.unfreeze)
-        if not frozen:
-            kept.append(weight.size)
-    return Trained(own=tuple(kept))
+        (frozen_ones if frozen else kept).append(weight)
+    return Trained(tuple(kept), tuple(frozen_ones))
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -100,7 +100,9 @@ def _lora(method: MethodConfig, shape: Shape, heads: list[int]) -> Trained | Non
     beside = [size for weight in chosen for size in (rank * weight.inputs, rank * weight.outputs)]
     if method.peft.get("use_dora"):
         beside += [weight.outputs for weight in chosen]
-    return Trained(beside=(*beside, *heads), targets=tuple(chosen), rank=rank) if chosen else None
+    if not chosen:
+        return None
+    return Trained(frozen=shape.weights, beside=(*beside, *heads), targets=tuple(chosen), rank=rank)
 
 
 def _is_attention(targets: object) -> bool:

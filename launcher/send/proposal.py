@@ -46,6 +46,26 @@ def propose_config(
     return Proposal(plan, facts, render(plan, facts))
 
 
+def require_fit(proposal: Proposal) -> None:
+    """Refuse what is expected to need more memory than there is, unless `cluster.memory_check` is off.
+
+    Raises:
+        ConfigurationError: with the nearest changes that fit.
+    """
+    from launcher.plan.memory.changes import changes_that_fit
+    from launcher.plan.memory.verdict import refusals
+    from launcher.show.units import size
+
+    config = proposal.plan.config
+    found = refusals(proposal.plan.memory)
+    if not found or not config.cluster.memory_check:
+        return
+    fitting = changes_that_fit(config, proposal.facts)
+    nearest = "; ".join(f"{' '.join(change.overrides)} ({size(change.likely)} a rank)" for change in fitting)
+    rule = "refuses what does not fit (`cluster.memory_check=false` starts it all the same): "
+    raise ConfigurationError(Problem("cluster.memory_check", "true", rule + text, nearest) for text in found)
+
+
 def require_kind(plan: Plan, kind: ClusterKind, instead: str) -> None:
     """Refuse a plan for the other kind of cluster.
 

@@ -16,13 +16,9 @@ from conf.schema import ClusterKind
 from launcher.facts.facts import Facts
 from launcher.plan import learning
 from launcher.plan.batch import equation
-from launcher.plan.memory import ModelStates, Trained, in_words, model_states
 from launcher.send.proposal import Proposal
-from launcher.show import units
+from launcher.show import memory_page, units
 from launcher.show.show import Page, Row
-
-BAR_WIDTH = 48
-GLYPHS = {"weights": "█", "gradients": "▓", "optimizer": "░"}
 
 
 def plan_rows(plan: Plan, facts: Facts | None = None) -> list[Row]:
@@ -101,45 +97,15 @@ def _steps(plan: Plan) -> str:
     return f"{epochs}; the number of steps is known once the data is prepared"
 
 
-def states_text(plan: Plan) -> str:
-    """Memory of the model states of one rank, in words."""
-    states = _states(plan)
-    return in_words(states) if states else "unknown: what is trained is not counted before the run"
-
-
-def _states(plan: Plan) -> ModelStates | None:
-    if not plan.parameters:
-        return None
-    config = plan.config
-    method = config.method
-    if plan.trainable_parameters is None and (method.peft or method.freeze or method.freeze_layers):
-        return None
-    trained = Trained(plan.trainable_parameters, bool(method.peft), plan.quantized_parameters, method.quantization)
-    return model_states(plan.parameters, config.parallel, config.train.precision, plan.topology.world_size, trained)
-
-
-def bar_parts(states: ModelStates) -> list[tuple[str, int]]:
-    """Weights, gradients and optimizer with their shares of the bar, in letters; together `BAR_WIDTH`."""
-    whole = states.weights + states.gradients + states.optimizer
-    weights = max(1, round(BAR_WIDTH * states.weights / whole))
-    gradients = max(1, round(BAR_WIDTH * states.gradients / whole))
-    return [("weights", weights), ("gradients", gradients), ("optimizer", BAR_WIDTH - weights - gradients)]
-
-
-def memory_lines(plan: Plan, page: Page) -> list[str]:
-    """The model states of a rank as a bar with its legend."""
-    states = _states(plan)
-    if states is None:
-        return [states_text(plan)]
-    bar = "".join(page.paint(GLYPHS[name] * letters, name) for name, letters in bar_parts(states))
-    host = {"weights": states.weights_on_host, "optimizer": states.optimizer_on_host}
-    legend = "   ".join(
-        f"{page.paint(GLYPHS[name], name)} {name} {units.size(getattr(states, name))}"
-        + (" (host)" if host.get(name) else "")
-        for name in GLYPHS
-    )
-    total = units.size(states.device) + (f" and {units.size(states.host)} of host memory" if states.host else "")
-    return [f"{bar}  {total}", legend, "activations and buffers come on top"]
+def memory_text(plan: Plan) -> str:
+    """The memory of one rank in a line."""
+    if plan.memory is None:
+        return "unknown: the model's size is not known before the run"
+    need = plan.memory.device or plan.memory.host
+    if need is None:
+        return "unknown"
+    whose = "a rank" if plan.memory.device else "a node's host"
+    return f"{whose} {units.size(need.peak.likely)} ({units.size(need.low)} to {units.size(need.high)})"
 
 
 def deepspeed_lines(plan: Plan) -> list[str]:
@@ -170,6 +136,17 @@ def file_lines(artifacts: Mapping[str, bytes]) -> list[str]:
     return [f"{one}     {other}".rstrip() for one, other in zip(left, right, strict=False)]
 
 
+def print_memory(plan: Plan, page: Page) -> None:
+    """Memory of a rank, a node and the disk."""
+    memory = plan.memory
+    if memory is None:
+        page.lines("Memory", [memory_text(plan)])
+        return
+    if memory.device is not None:
+        page.lines(memory_page.device_title(memory.device), memory_page.device_lines(memory.device, page))
+    page.lines("Host and disk", memory_page.estimate_lines(memory))
+
+
 def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
     """The whole plan for a person."""
     plan, artifacts = proposal.plan, proposal.artifacts
@@ -178,7 +155,7 @@ def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
     rows = plan_rows(plan, proposal.facts)
     page.rows(plan.run_id, rows)
     if plan.script is None:
-        page.lines("Model states of a rank", memory_lines(plan, page))
+        print_memory(plan, page)
     page.lines("Warnings", [f"! {warning}" for warning in plan.warnings], style="warning")
     page.lines(script, artifacts.get(script, b"").decode().splitlines())
     together = units.size(sum(map(len, artifacts.values())))

@@ -24,6 +24,9 @@ STYLES = {
     "weights": "36",
     "gradients": "33",
     "optimizer": "35",
+    "activations": "32",
+    "buffers": "34",
+    "other": "2",
 }
 
 

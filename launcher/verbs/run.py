@@ -54,11 +54,12 @@ def _prepare(config: RunConfig, words: list[str], look: Gatherer) -> Ready:
     """Refuses what is running."""
     from conf.schema import ClusterKind
     from launcher.send.foreground import find_earlier
-    from launcher.send.proposal import propose_config, require_kind
+    from launcher.send.proposal import propose_config, require_fit, require_kind
     from launcher.sweep.grid import Ready
 
     proposal = propose_config(config, look=look)
     require_kind(proposal.plan, ClusterKind.local, "submit")
+    require_fit(proposal)
     find_earlier(proposal.plan)
     return Ready(proposal, words)
 

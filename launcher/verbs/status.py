@@ -101,7 +101,7 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     """One run, label by label."""
     from launcher.show import units
     from launcher.show.evaluations import evaluation_lines
-    from launcher.show.plan_page import script_rows, states_text
+    from launcher.show.plan_page import memory_text, script_rows
 
     folder, plan = standing.folder, standing.plan
     row = dict(zip(COLUMNS, table_row(standing, time.time()), strict=True))
@@ -110,7 +110,7 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
         rows.append(("reason", standing.reason))
     if plan.script is None:
         size = units.count(plan.parameters) if plan.parameters else "?"
-        rows += [("model", f"{plan.model_type}, {size} parameters"), ("states", states_text(plan))]
+        rows += [("model", f"{plan.model_type}, {size} parameters"), ("memory", memory_text(plan))]
     else:
         rows += script_rows(plan)
     rows += [("evaluation" if index == 0 else "", line) for index, line in enumerate(evaluation_lines(folder)[1:])]

@@ -46,11 +46,12 @@ def run(argv: list[str]) -> int:
 
 def _prepare(config: RunConfig, words: list[str], look: Gatherer) -> Ready:
     from conf.schema import ClusterKind
-    from launcher.send.proposal import propose_config, require_kind
+    from launcher.send.proposal import propose_config, require_fit, require_kind
     from launcher.sweep.grid import Ready
 
     proposal = propose_config(config, look=look)
     require_kind(proposal.plan, ClusterKind.slurm, "run")
+    require_fit(proposal)
     return Ready(proposal, words)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from conf.schema import Offload
 from launcher.plan.batch import largest_divisor
-from launcher.plan.memory import Trained, model_states
+from launcher.plan.memory.estimate import model_states
 from launcher.show.units import size
 from launcher.why.change import Case, Change
 
@@ -66,8 +65,12 @@ def less_offload(case: Case) -> list[Change]:
 def predicted_memory(case: Case) -> list[Change]:
     """What was predicted against what torch says it had."""
     facts = []
+    need = case.plan.memory.device if case.plan.memory else None
     predicted = _states(case, case.plan.config.parallel.zero_stage)
-    if predicted:
+    if need is not None:
+        band = f"{size(need.low)} to {size(need.high)}"
+        facts.append(f"predicted for a rank: {size(need.peak.likely)} ({band}) at its peak, {need.peak.name}")
+    elif predicted:
         facts.append(f"predicted for a rank: {predicted} of model states; activations and buffers come on top")
     asked = re.search(r"tried to allocate ([\d.]+ [kmgt]?i?b)", case.words, re.IGNORECASE)
     whole = re.search(r"total capacity of ([\d.]+ [kmgt]?i?b)", case.words, re.IGNORECASE)
@@ -119,10 +122,5 @@ def fewer_workers(case: Case) -> list[Change]:
 
 def _states(case: Case, stage: int) -> str:
     """Bytes of the model states of a rank at a stage, on its device; empty where no formula counts the model."""
-    plan = case.plan
-    if plan.parameters is None:
-        return ""
-    method, precision = plan.config.method, plan.config.train.precision
-    trained = Trained(plan.trainable_parameters, bool(method.peft), plan.quantized_parameters, method.quantization)
-    parallel = replace(plan.config.parallel, zero_stage=stage)
-    return size(model_states(plan.parameters, parallel, precision, plan.topology.world_size, trained).device)
+    found = model_states(case.plan, stage)
+    return "" if found is None else size(found)

@@ -1,70 +1,250 @@
-"""Model states per rank against the formulas of the ZeRO paper, in bytes per parameter."""
+"""Memory of a rank: model states against the ZeRO paper, activations against numbers worked out by hand, verdicts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from conf.schema import Offload, ParallelConfig, Precision, Quantization
-from launcher.plan.memory import Trained, in_words, model_states
+from conf.estimate import Estimate, Moment, Need, Term
+from conf.record import Plan
+from launcher.facts.model import ModelFacts
+from launcher.plan.memory.activations import CHUNK, Work, activations_of
+from launcher.plan.memory.changes import changes_that_fit
+from launcher.plan.memory.devices import usable_gib
+from launcher.plan.memory.held import Held
+from launcher.plan.memory.layers import Attention, stacks_of
+from launcher.plan.memory.states import BACKWARD, IDLE, STEP, parts_of, total
+from launcher.plan.memory.verdict import memory_warnings, refusals
+from launcher.plan.plan import make_plan
+from launcher.problems import ConfigurationError
+from launcher.send.proposal import Proposal, require_fit
+from tests.unit.planned import FACTS, config_of, facts_of
 
 GIGA = 10**9
+ZERO = {"reduce_bucket_size": 0, "stage3_param_persistence_threshold": 0, "sub_group_size": GIGA, "overlap_comm": True}
+MODEL_STATES = ("weights", "gradients", "optimizer")
+LLAMA_8B: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+}
+ON_H100 = ("model=hf", "model.model_name_or_path=/models/llama", "cluster=slurm", "cluster.gres=gpu:h100:8")
+
+
+def states(stage: int, ranks: int, element: int = 2, held: Held | None = None, **zero: Any) -> tuple[float, float]:
+    """Model states with gradients, in bytes a parameter, on the device and the host."""
+    parts = parts_of(held or Held(element, (GIGA,)), {"stage": stage, **ZERO, **zero}, ranks)
+    kept = [part for part in parts if part.kind in MODEL_STATES and part.name != "new gradients"]
+    return total(kept, BACKWARD, host=False) / GIGA, total(kept, BACKWARD, host=True) / GIGA
 
 
 @pytest.mark.parametrize(
-    ("stage", "ranks", "precision", "expected"),
+    ("stage", "ranks", "element", "expected"),
     [
-        (0, 8, Precision.bf16, 16.0),
-        (1, 8, Precision.bf16, 4 + 12 / 8),
-        (2, 8, Precision.bf16, 2 + 14 / 8),
-        (3, 8, Precision.bf16, 16 / 8),
-        (0, 4, Precision.fp32, 16.0),
-        (1, 4, Precision.fp32, 8 + 12 / 4),
-        (2, 4, Precision.fp32, 4 + 16 / 4),
-        (3, 4, Precision.fp32, 20 / 4),
+        (0, 8, 2, 16.0),
+        (1, 8, 2, 4 + 12 / 8),
+        (2, 8, 2, 2 + 14 / 8),
+        (3, 8, 2, 16 / 8),
+        (0, 4, 4, 16.0),
+        (1, 4, 4, 8 + 12 / 4),
+        (2, 4, 4, 4 + 16 / 4),
+        (3, 4, 4, 20 / 4),
     ],
 )
-def test_bytes_per_parameter(stage: int, ranks: int, precision: Precision, expected: float) -> None:
-    states = model_states(GIGA, ParallelConfig(zero_stage=stage), precision, ranks)
-    assert states.device / GIGA == pytest.approx(expected)
-    assert states.host == 0
+def test_bytes_per_parameter(stage: int, ranks: int, element: int, expected: float) -> None:
+    assert states(stage, ranks, element) == pytest.approx((expected, 0.0))
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "weights", "device", "host"),
+    ("stage", "offloaded", "device", "host"),
     [
-        (Offload.cpu, Offload.none, (2 + 2) / 4, 12 / 4),
-        (Offload.cpu, Offload.cpu, 2 / 4, (12 + 2) / 4),
+        (2, ("offload_optimizer",), 2.0, (12 + 4 + 2) / 4),
+        (3, ("offload_optimizer",), 2 / 4, (12 + 2 + 4) / 4),
+        (3, ("offload_optimizer", "offload_param"), 0.0, (12 + 2 + 4 + 2) / 4),
     ],
-    ids=["optimizer", "optimizer and weights"],
+    ids=["stage 2", "stage 3", "and weights"],
 )
-def test_offload_moves_states_to_the_host(optimizer: Offload, weights: Offload, device: float, host: float) -> None:
-    parallel = ParallelConfig(zero_stage=3, offload_optimizer=optimizer, offload_param=weights)
-    states = model_states(GIGA, parallel, Precision.bf16, 4)
-    assert (states.device / GIGA, states.host / GIGA) == pytest.approx((device, host))
-    assert "of host memory" in in_words(states)
+def test_offload_moves_states_to_the_host(stage: int, offloaded: tuple[str, ...], device: float, host: float) -> None:
+    keys = {name: {"device": "cpu"} for name in offloaded}
+    assert states(stage, 4, **keys) == pytest.approx((device, host), abs=1e-6)
 
 
 def test_hpz_keeps_a_second_copy_of_the_weights() -> None:
-    plain = model_states(GIGA, ParallelConfig(zero_stage=3), Precision.bf16, 8)
-    second = model_states(GIGA, ParallelConfig(zero_stage=3, hpz_partition_size=4), Precision.bf16, 8)
-    assert (second.device - plain.device) / GIGA == pytest.approx(2 / 4)
+    plain, second = states(3, 8)[0], states(3, 8, zero_hpz_partition_size=4)[0]
+    assert second - plain == pytest.approx(2 / 4)
 
 
 @pytest.mark.parametrize(
-    ("trained", "stage", "expected"),
+    ("held", "stage", "expected"),
     [
-        (Trained(GIGA // 10), 2, 2 + 0.1 * 14 / 8),
-        (Trained(GIGA // 100, beside=True), 2, 2.02 + 0.01 * 14 / 8),
-        (Trained(GIGA // 100, beside=True), 3, (2.02 + 0.01 * 14) / 8),
-        (Trained(GIGA // 100, True, 8 * GIGA // 10, Quantization.nf4), 1, 0.42 + 0.45 + 0.02 + 0.01 * 12 / 8),
+        (Held(2, (GIGA // 10,), (GIGA * 9 // 10,)), 2, 2 + 0.1 * 14 / 8),
+        (Held(2, (GIGA // 100,), (GIGA,)), 2, 2.02 + 0.01 * 14 / 8),
+        (Held(2, (GIGA // 100,), (GIGA,)), 3, (2.02 + 0.01 * 14) / 8),
+        (Held(2, (GIGA // 100,), (GIGA // 5,), 8 * GIGA // 10, 0.5625), 1, 0.42 + 0.45 + 0.02 + 0.01 * 12 / 8),
     ],
     ids=["upper layers", "adapter", "adapter sharded", "adapter over 4 bits"],
 )
-def test_what_is_frozen_has_weights_alone(trained: Trained, stage: int, expected: float) -> None:
-    states = model_states(GIGA, ParallelConfig(zero_stage=stage), Precision.bf16, 8, trained)
-    assert states.device / GIGA == pytest.approx(expected)
+def test_what_is_frozen_has_weights_alone(held: Held, stage: int, expected: float) -> None:
+    assert states(stage, 8, held=held)[0] == pytest.approx(expected)
 
 
-def test_the_line_says_what_it_counts() -> None:
-    states = model_states(2**26, ParallelConfig(zero_stage=0), Precision.bf16, 1)
-    assert in_words(states) == "model states only (weights, gradients, optimizer): 1.0 GiB a rank"
+def test_a_step_holds_gradients_in_fp32_and_buckets_do_not_outlive_the_backward_pass() -> None:
+    parts = parts_of(Held(2, (GIGA,)), {"stage": 2, **ZERO, "reduce_bucket_size": 10**8}, 4)
+    assert total(parts, STEP) - total(parts, IDLE) == pytest.approx((2 + 2 + 4) * GIGA / 4)
+    buckets = [part for part in parts if part.name == "reduce buckets"]
+    assert [part.size for part in buckets] == [2 * 2 * 10**8]
+    assert not any(moment in buckets[0].moments for moment in (IDLE, STEP))
+
+
+def test_activations_of_llama_8b_by_hand() -> None:
+    """A layer and token: two norms 2 × (4 + 2) · 4096 + 16, their results 2 × 2 · 4096, queries and output the same,
+    keys and values 2 × 2 · 1024, 4 · 32 for the sums of softmax, gate, activation, up and product 4 × 2 · 14336."""
+    layer = 2 * 6 * 4096 + 16 + 4 * 4096 + 4 * 4096 + 4 * 1024 + 128 + 8 * 14336
+    (stack,) = stacks_of(LLAMA_8B, 2, Attention.packed) or []
+    assert stack.layers[0].token == layer
+    work = Work(1, 4096, 4096, 4096, 128256, 2)
+    found = activations_of([stack], work)
+    assert found.kept == 4096 * (32 * layer + 4096 * (4 + 2 + 2))
+    assert found.logits == 2 * 2 * 4096 * 128256 + 4 * CHUNK * 128256
+    again = activations_of([stack], replace(work, checkpointing=True))
+    assert again.kept == 4096 * 4096 * (32 * 2 + 4 + 2 + 2)
+    assert again.kept_below == 4096 * 4096 * 2 * 31
+    assert again.peak < found.peak / 5
+
+
+def test_checkpointing_every_second_layer_lies_between() -> None:
+    stacks = stacks_of(LLAMA_8B, 2, Attention.packed) or []
+    work = Work(1, 4096, 4096, 4096, 128256, 2, checkpointing=True)
+    kept = [activations_of(stacks, replace(work, interval=interval)).kept for interval in (1, 2, 4)]
+    kept.append(activations_of(stacks, replace(work, checkpointing=False)).kept)
+    assert kept == sorted(kept)
+    assert kept[1] == pytest.approx((kept[0] + kept[3]) / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [Attention.eager, Attention.masked])
+def test_scores_and_masks_grow_with_the_square_of_the_length(kind: Attention) -> None:
+    stacks = stacks_of(LLAMA_8B, 2, kind) or []
+    kept = [activations_of(stacks, Work(1, length, length, 1, 1, 2)).kept for length in (1024, 2048)]
+    assert kept[1] > 2 * kept[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("NVIDIA H100 80GB HBM3", 79.1),
+        ("NVIDIA H100 NVL", 93.1),
+        ("NVIDIA A100-SXM4-80GB", 79.1),
+        ("NVIDIA A100-PCIE-40GB", 39.4),
+        ("h200", 139.8),
+        ("a100", 39.4),
+        ("Tesla V100-SXM2-32GB", 31.7),
+        ("a card nobody knows", None),
+    ],
+)
+def test_memory_of_a_gpu_by_its_name(name: str, gib: float | None) -> None:
+    assert usable_gib(name) == gib
+
+
+def planned(*overrides: str) -> tuple[Plan, Any]:
+    facts = facts_of(model=ModelFacts(folder="/models/llama", config=LLAMA_8B), free_bytes=10**13)
+    config = config_of(*ON_H100, *overrides)
+    return make_plan(config, facts), facts
+
+
+def test_a_plan_says_the_peak_and_where_the_gpu_is_from() -> None:
+    plan, _ = planned("cluster.nodes=2", "data.max_length=4096", "parallel=zero3", "train.gradient_checkpointing=true")
+    need = plan.memory and plan.memory.device
+    assert need is not None
+    assert need.fits
+    assert need.surely_fits
+    assert need.capacity_from == "79.1 GiB of h100, cluster.gres"
+    assert [moment.name for moment in need.moments] == ["load", "forward", "backward", "step"]
+    assert need.low < need.peak.likely < need.high
+
+
+def test_what_does_not_fit_is_refused_with_what_would() -> None:
+    plan, facts = planned("parallel=zero1", "data.max_length=8192", "train.per_device_train_batch_size=1")
+    with pytest.raises(ConfigurationError) as error:
+        require_fit(Proposal(plan, facts, {}))
+    text = str(error.value)
+    assert "refuses what does not fit" in text
+    assert "of 79.1 GiB" in text
+    assert "train.gradient_checkpointing=true" in text
+    assert any(warning.startswith("does not fit") for warning in plan.warnings)
+    for change in changes_that_fit(plan.config, facts):
+        changed, _ = planned(
+            "parallel=zero1", "data.max_length=8192", "train.per_device_train_batch_size=1", *change.overrides
+        )
+        need = changed.memory and changed.memory.device
+        assert need is not None
+        assert need.surely_fits
+        assert need.peak.likely == change.likely
+
+
+def test_a_person_may_know_better() -> None:
+    plan, facts = planned("parallel=zero0", "data.max_length=8192", "cluster.memory_check=false")
+    require_fit(Proposal(plan, facts, {}))
+    assert any(warning.startswith("does not fit") for warning in plan.warnings)
+
+
+def test_an_unknown_gpu_shows_the_need_alone() -> None:
+    facts = facts_of(model=ModelFacts(folder="/models/llama", config=LLAMA_8B))
+    plan = make_plan(
+        config_of("model=hf", "model.model_name_or_path=/m", "cluster=slurm", "cluster.gpus_per_node=8"), facts
+    )
+    need = plan.memory and plan.memory.device
+    assert need is not None
+    assert need.capacity is None
+    assert need.fits is None
+    require_fit(Proposal(plan, facts, {}))
+
+
+def need(likely: int, high: int, capacity: int | None) -> Need:
+    return Need([Moment("step", [Term("weights", likely, likely, high)])], capacity, "here")
+
+
+@pytest.mark.parametrize(
+    ("device", "refused", "warned"),
+    [
+        (need(5, 6, 10), False, False),
+        (need(8, 12, 10), False, True),
+        (need(11, 12, 10), True, True),
+        (need(11, 12, None), False, False),
+    ],
+    ids=["fits", "may not", "does not", "unknown"],
+)
+def test_verdicts(device: Need, refused: bool, warned: bool) -> None:
+    estimate = Estimate(device, None, None)
+    assert bool(refusals(estimate)) is refused
+    assert bool(memory_warnings(estimate)) is warned
+
+
+def test_more_of_anything_needs_more_memory() -> None:
+    def peak(*overrides: str) -> int:
+        found = planned("data.max_length=2048", "parallel=zero2", *overrides)[0].memory
+        assert found is not None
+        assert found.device is not None
+        return found.device.peak.likely
+
+    base = peak()
+    assert peak("train.per_device_train_batch_size=4") > base
+    assert peak("data.max_length=4096", "train.per_device_train_batch_size=2") > base
+    assert peak("train.precision=fp32") > base
+    assert peak("parallel.zero_stage=0") > base
+    assert peak("parallel.zero_stage=3") < base
+    assert peak("method=lora") < base
+
+
+def test_facts_of_this_file_are_not_those_of_a_gpu() -> None:
+    plan = make_plan(config_of(), FACTS)
+    assert plan.memory is not None
+    assert plan.memory.device is None
+    assert plan.memory.host is not None
+    assert plan.memory.host.capacity == 16 << 30

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from conf.estimate import Moment, Need, Term
 from conf.layout import RunFolder
 from conf.outcome import Cause, Failure, State, read_outcome
 from conf.record import read_plan
-from conf.schema import ParallelConfig, Precision
-from launcher.plan.memory import model_states
 from launcher.runs.cause import find_root_cause
 from launcher.send.local import LocalEnd
 from launcher.show.ending import answer_lines, place_lines, report_end
 from launcher.show.evaluations import evaluation_lines
-from launcher.show.plan_page import BAR_WIDTH, bar_parts, deepspeed_lines, plan_rows
+from launcher.show.memory_page import BAR_WIDTH, GLYPHS, bar, device_lines, device_title
+from launcher.show.plan_page import deepspeed_lines, plan_rows
 from launcher.show.show import Page, cause_lines, headline, print_table
 from tests.unit.runs import append, begin, end, make_run, write_failure
 
@@ -38,15 +38,30 @@ def test_plan_rows_and_headline(folder: RunFolder) -> None:
     assert any(line == "  zero_optimization.stage = 3" for line in deepspeed_lines(plan))
 
 
+def _need(likely: int, capacity: int | None) -> Need:
+    terms = [Term("weights", likely // 2, 0, 0, "half", "weights"), Term("moments", likely // 2, 0, 0, "", "optimizer")]
+    return Need([Moment("step", terms)], capacity, "80 GiB of a card, cluster.gres")
+
+
 @pytest.mark.parametrize(
-    ("stage", "widths"), [(0, [12, 12, 24]), (1, [14, 14, 20]), (3, [10, 10, 28])], ids="zero{}".format
+    ("likely", "capacity", "widths", "end"),
+    [(40, 80, [15, 15], "|"), (80, 80, [30, 30], "|"), (160, 80, [30, 30], " over"), (40, None, [30, 30], "")],
+    ids=["half", "full", "over", "unknown"],
 )
-def test_bar_of_the_model_states_is_in_proportion(stage: int, widths: list[int]) -> None:
-    states = model_states(10**9, ParallelConfig(zero_stage=stage), Precision.fp32, 2)
-    parts = bar_parts(states)
-    assert [name for name, _ in parts] == ["weights", "gradients", "optimizer"]
-    assert [width for _, width in parts] == widths
-    assert sum(widths) == BAR_WIDTH
+def test_bar_of_the_memory_is_to_scale(likely: int, capacity: int | None, widths: list[int], end: str) -> None:
+    need = _need(likely << 30, None if capacity is None else capacity << 30)
+    drawn = bar(need.peak, need.capacity, Page(io.StringIO()))
+    glyphs = [GLYPHS["weights"] * widths[0], GLYPHS["optimizer"] * widths[1]]
+    assert drawn.startswith("".join(glyphs))
+    assert drawn.endswith(end)
+    assert len(drawn.rstrip("|")) <= BAR_WIDTH + len(" over")
+
+
+def test_memory_is_shown_within_80_columns() -> None:
+    lines = device_lines(_need(40 << 30, 80 << 30), Page(io.StringIO()))
+    assert all(len(line) <= 76 for line in lines)
+    assert any("weights" in line and "20.0 GiB" in line and "half" in line for line in lines)
+    assert device_title(_need(160 << 30, 80 << 30)).endswith("does not fit")
 
 
 @pytest.mark.parametrize(

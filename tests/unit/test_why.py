@@ -15,7 +15,7 @@ import pytest
 from conf.cause import TERMINATED
 from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure, RankExit, State
-from conf.schema import ClusterKind
+from conf.schema import ClusterKind, Precision
 from launcher import cli
 from launcher.compose.keys import all_keys
 from launcher.sweep.record import Sweep, SweptPoint, encode_sweep
@@ -209,7 +209,7 @@ CASES: dict[str, tuple[Left, Cause, int | None, str]] = {
 def test_each_fault_has_its_class_and_its_advice(
     tmp_path: Path, leave: Left, cause: Cause, rank: int | None, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = make_run(tmp_path, precision="bf16")
+    folder = make_run(tmp_path, precision=Precision.bf16)
     append(folder.events, {"event": "attempt_started", "attempt": 0, "hosts": ["n0", "n1"]})
     append(folder.metrics, *(metrics(step, 2.0) for step in (1, 12)))
     append(folder.events, {"event": "checkpoint", "attempt": 0, "step": 10, "seconds": 3.0})

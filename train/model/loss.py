@@ -54,6 +54,7 @@ class _CrossEntropySum(torch.autograd.Function):
             normalisers[part] = torch.logsumexp(scores, dim=-1)
             chosen = scores.gather(1, targets.clamp(min=0)[:, None])[:, 0]
             total += torch.where(valid, normalisers[part] - chosen, 0.0).sum()
+            del scores  # before the next chunk's are made
         ctx.save_for_backward(logits, labels, normalisers)
         return total
 
@@ -69,4 +70,5 @@ class _CrossEntropySum(torch.autograd.Function):
             slope = logits[part].to(torch.float32, copy=True).sub_(normalisers[part, None]).exp_().mul_(scale)
             slope.scatter_add_(1, targets.clamp(min=0)[:, None], -scale)
             result[part] = slope.to(logits.dtype)
+            del slope  # before the next chunk's is made
         return result, None

@@ -21,6 +21,7 @@ from train.data.prepared import Prepared
 from train.generation.generation import with_options
 from train.methods.quantization import keep_stored, quantization_config, whole_modules
 from train.model import attention, head
+from train.model.checkpointing import compute_again
 from train.model.spared import spare_detection
 
 spare_detection()
@@ -79,7 +80,7 @@ def load_model(
     if model.can_generate():
         model.generation_config = with_options(model.generation_config, plan.config.task.generation)
     if plan.config.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        compute_again(model, plan.config.train.gradient_checkpointing_interval)
     return cast(nn.Module, model)
 
 

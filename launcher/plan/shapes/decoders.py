@@ -38,6 +38,10 @@ class Family:
     plain: bool = False
     head_bias: bool = False
     experts: str = ""
+    norm: str = "rms"
+    computed_norms: int = 0
+    partial: bool = False
+    softcap: bool = False
 
     def biased(self, key: bool | str, config: Config) -> bool:
         """Whether what `qkv_bias` or `output_bias` says holds for this configuration."""
@@ -69,8 +73,10 @@ FAMILIES: Mapping[str, Family] = {
         output="dense",
         plain=True,
         head_bias=True,
+        norm="layer",
+        partial=True,
     ),
-    "phi3": Family(_UNTIED, qkv_bias=False, output_bias=False, fused=True),
+    "phi3": Family(_UNTIED, qkv_bias=False, output_bias=False, fused=True, partial=True),
     "qwen2": Family({**_UNTIED, "num_key_value_heads": 32}, qkv_bias=True, output_bias=False),
     "qwen2_moe": Family(
         {**_QWEN_MOE, **_SHARED_EXPERTS, "num_key_value_heads": 16, "qkv_bias": True},
@@ -84,14 +90,16 @@ FAMILIES: Mapping[str, Family] = {
         query_key_norm="head",
         experts="routed",
     ),
-    "gemma": Family({**_TIED, "num_key_value_heads": 16, "head_dim": 256}),
-    "gemma2": Family({**_TIED, "num_key_value_heads": 4, "head_dim": 256}, norms=GEMMA_NORMS),
-    "gemma3_text": Family(
-        {**_TIED, "num_key_value_heads": 4, "head_dim": 256}, norms=GEMMA_NORMS, query_key_norm="head"
+    "gemma": Family({**_TIED, "num_key_value_heads": 16, "head_dim": 256}, norm="rms32"),
+    "gemma2": Family(
+        {**_TIED, "num_key_value_heads": 4, "head_dim": 256}, norms=GEMMA_NORMS, norm="rms32", softcap=True
     ),
-    "olmo": Family(_UNTIED, norms=(), final_norm=""),
-    "olmo2": Family(_UNTIED, norms=OLMO2_NORMS, query_key_norm="all"),
-    "olmo3": Family(_UNTIED, norms=OLMO2_NORMS, query_key_norm="all"),
+    "gemma3_text": Family(
+        {**_TIED, "num_key_value_heads": 4, "head_dim": 256}, norms=GEMMA_NORMS, query_key_norm="head", norm="rms32"
+    ),
+    "olmo": Family(_UNTIED, norms=(), final_norm="", norm="fp32", computed_norms=2),
+    "olmo2": Family(_UNTIED, norms=OLMO2_NORMS, query_key_norm="all", norm="rms32"),
+    "olmo3": Family(_UNTIED, norms=OLMO2_NORMS, query_key_norm="all", norm="rms32"),
 }
 
 

@@ -1,0 +1,82 @@
+"""How much memory a plan expects of its ranks, as it is frozen into `run.json`: sums of terms, moment by moment.
+
+All amounts are bytes. Each has a band: `low` and `high` are what it may be, `likely` what is expected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of a sum. `how` is how it came about, in words and numbers; `kind` the part of a bar it belongs to."""
+
+    name: str
+    likely: int
+    low: int
+    high: int
+    how: str = ""
+    kind: str = "other"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is held at one moment, of a rank or a node."""
+
+    name: str
+    terms: list[Term]
+
+    @property
+    def likely(self) -> int:
+        return sum(term.likely for term in self.terms)
+
+    @property
+    def low(self) -> int:
+        return sum(term.low for term in self.terms)
+
+    @property
+    def high(self) -> int:
+        return sum(term.high for term in self.terms)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Moments of which the highest decides, and what there is; `capacity` is None where nobody knows."""
+
+    moments: list[Moment]
+    capacity: int | None = None
+    capacity_from: str = ""
+
+    @property
+    def peak(self) -> Moment:
+        """The moment that needs most."""
+        return max(self.moments, key=lambda moment: moment.likely)
+
+    @property
+    def low(self) -> int:
+        return max(moment.low for moment in self.moments)
+
+    @property
+    def high(self) -> int:
+        return max(moment.high for moment in self.moments)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether what is expected is there; None where that is not known."""
+        return None if self.capacity is None else self.peak.likely <= self.capacity
+
+    @property
+    def surely_fits(self) -> bool | None:
+        """Whether even the high estimate is there."""
+        return None if self.capacity is None else self.high <= self.capacity
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Memory of a rank's device, of a node's host, and disk; `unknown` says what is not counted, and why."""
+
+    device: Need | None
+    host: Need | None
+    disk: Need | None
+    unknown: list[str] = field(default_factory=list)

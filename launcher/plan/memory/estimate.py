@@ -1,0 +1,234 @@
+"""The memory of a run, all of it, from its configuration and the model's shape alone: `estimate_of(…)`. Pure.
+
+Of a rank's device the moments are: load, forward (up to the loss), backward, step. What lies outside torch's allocator
+(CUDA's context, NCCL's buffers) and what the allocator cannot use again (fragments) are terms like the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from conf.estimate import Estimate, Moment, Need, Term
+from conf.record import Batch, Device, Plan, Topology
+from conf.schema import RunConfig, TaskName
+from launcher.facts.facts import Facts
+from launcher.plan.memory import host, live
+from launcher.plan.memory.activations import Activations, Work, activations_of
+from launcher.plan.memory.devices import gpu_memory
+from launcher.plan.memory.held import BYTES, Held, guessed, held_of
+from launcher.plan.memory.layers import Attention, stacks_of
+from launcher.plan.memory.states import BACKWARD, FORWARD, STEP, Part, parts_of
+from launcher.plan.shapes.weights import Shape
+from launcher.plan.trainable import Trained
+from launcher.plan.zero import deepspeed_json
+
+GIB = 1 << 30
+STATES = frozenset({"weights", "gradients", "optimizer"})
+CONTEXT = (0.4, 0.6, 1.0)
+"""GiB of CUDA's context with the kernels of torch and its libraries, low, likely, high."""
+
+NCCL = (0.3, 1.0, 2.0)
+"""GiB of NCCL's channels and buffers of the communicators of a run with more than one rank."""
+
+FRAGMENTS = (0.0, 0.02, 0.06)
+"""Share that torch's allocator holds and cannot hand out, with `expandable_segments` (Muster sets it)."""
+
+ACTIVATION_BAND = (0.95, 1.05)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an estimate is made of: a configuration at one world size, and the model."""
+
+    config: RunConfig
+    topology: Topology
+    batch: Batch
+    zero: Mapping[str, Any]
+    packing: str
+    model: Mapping[str, Any]
+    shape: Shape | None = None
+    trained: Trained | None = None
+    parameters: int | None = None
+    trainable: int | None = None
+    quantized: int = 0
+
+
+def estimate_of(subject: Subject, facts: Facts) -> Estimate | None:
+    """The estimate; None where neither weights nor their number are known."""
+    held = held_by(subject)
+    if held is None:
+        return None
+    config, topology = subject.config, subject.topology
+    parts = parts_of(held, subject.zero, topology.world_size)
+    work = activations_by(subject)
+    device = device_need(subject, facts)
+    unknown = [] if work else [f"activations: what the layers of {_kind(subject)} keep is not known"]
+    if device is not None and device.capacity is None:
+        unknown.append(f"the memory of a GPU: {device.capacity_from}")
+    working = None
+    if topology.device is Device.cpu and work:
+        working = _term("activations", work.peak, "forward and backward of a micro batch", "activations")
+    moments = host.host_moments(config, held, parts, topology.ranks_per_node, topology.device, working)
+    whole = int(held.element * (held.trainable + held.still) + held.packed * 2)
+    disk = host.disk_terms(config, held, int(subject.zero.get("stage", 0)), whole, host.data_bytes(facts.data_files))
+    return Estimate(
+        device,
+        Need(moments, *host.host_capacity(config, facts)),
+        Need([Moment("run", disk)], *host.free_disk(facts)),
+        unknown,
+    )
+
+
+def device_need(subject: Subject, facts: Facts) -> Need | None:
+    """What a rank's GPU holds; None on CPUs, and where neither weights nor their number are known."""
+    held = held_by(subject)
+    if held is None or subject.topology.device is not Device.gpu:
+        return None
+    parts = parts_of(held, subject.zero, subject.topology.world_size)
+    moments = _device_moments(subject, held, parts, activations_by(subject))
+    return Need(moments, *gpu_memory(subject.config.cluster, facts))
+
+
+def held_by(subject: Subject) -> Held | None:
+    """What a rank trains and keeps; counted roughly where only the number of parameters is known."""
+    if subject.shape is not None and subject.trained is not None:
+        return held_of(subject.config, subject.shape, subject.trained)
+    if not subject.parameters:
+        return None
+    return guessed(subject.config, subject.parameters, subject.trainable, subject.quantized)
+
+
+def model_states(plan: Plan, stage: int) -> float | None:
+    """Bytes of weights, gradients and optimizer of a rank's device for a plan at another ZeRO stage, from the numbers
+    of its parameters alone; None where they are not known."""
+    if not plan.parameters:
+        return None
+    config = replace(plan.config, parallel=replace(plan.config.parallel, zero_stage=stage))
+    held = guessed(config, plan.parameters, plan.trainable_parameters, plan.quantized_parameters)
+    written = deepspeed_json(config, plan.topology, plan.layout.batch, None)["zero_optimization"]
+    parts = parts_of(held, written, plan.topology.world_size)
+    return sum(part.size for part in parts if part.kind in STATES and FORWARD in part.moments and not part.host)
+
+
+def activations_by(subject: Subject) -> Activations | None:
+    """Activations of a micro batch; None where the architecture's are not known."""
+    config, batch = subject.config, subject.batch
+    element = BYTES[config.train.precision]
+    attention = attention_of(config, subject.packing)
+    stacks = stacks_of(subject.model, element, attention)
+    if stacks is None:
+        return None
+    packed = subject.packing != "none"
+    length = config.data.max_length
+    rows, length = (1, batch.micro_batch_size * length) if packed else (batch.micro_batch_size, length)
+    paired = len(stacks) > 1
+    vocabulary, positions = int(subject.model.get("vocab_size") or 0), rows * length
+    if config.task.name is TaskName.seq_cls:
+        vocabulary, positions = max(2, len(config.task.labels)), rows
+    elif paired:
+        positions = rows * config.data.max_target_length
+    return activations_of(
+        stacks,
+        Work(
+            rows=rows,
+            length=length,
+            keys=length,
+            positions=positions,
+            vocabulary=vocabulary,
+            element=element,
+            target_length=config.data.max_target_length if paired else 0,
+            checkpointing=config.train.gradient_checkpointing,
+            interval=config.train.gradient_checkpointing_interval,
+            frozen_layers=0 if config.method.unfreeze else config.method.freeze_layers,
+            softcap=bool(subject.model.get("final_logit_softcapping")),
+            adapter=adapter_bytes(subject, element),
+            frozen_weights=has_dropout(subject),
+        ),
+    )
+
+
+def adapter_bytes(subject: Subject, element: int) -> float:
+    """Bytes a token and layer that LoRA keeps: the input after dropout with its mask, and what lies between its two
+    matrices (peft/tuners/lora/layer.py, `forward`)."""
+    trained = subject.trained
+    if trained is None or not trained.targets or subject.shape is None:
+        return 0.0
+    layers = max(1, sum(subject.shape.stacks))
+    dropped = has_dropout(subject)
+    each = sum(element * trained.rank + (element + 1) * one.inputs * dropped for one in trained.targets)
+    return each / layers
+
+
+def has_dropout(subject: Subject) -> bool:
+    """Whether an adapter reads inputs of its own, so that the frozen layers under it need to keep none."""
+    return bool(subject.trained and subject.trained.targets) and bool(subject.config.method.peft.get("lora_dropout"))
+
+
+def attention_of(config: RunConfig, packing: str) -> Attention:
+    """What attention keeps: packed documents and flash attention neither masks nor repeated keys."""
+    if packing != "none":
+        return Attention.packed
+    name = config.model.attn_implementation
+    if name == "eager":
+        return Attention.eager
+    return Attention.flash if "flash" in name else Attention.masked
+
+
+def _kind(subject: Subject) -> str:
+    return str(subject.model.get("model_type") or "this architecture")
+
+
+def _device_moments(subject: Subject, held: Held, parts: list[Part], work: Activations | None) -> list[Moment]:
+    outside = [Term("CUDA context", *_of(CONTEXT), "outside torch's allocator", "other")]
+    if subject.topology.world_size > 1:
+        outside.append(Term("NCCL", *_of(NCCL), "outside torch's allocator", "other"))
+    gathered = live.gathered(subject.shape, held, subject.zero, subject.config, subject.topology.world_size)
+    loading = [part for part in parts if part.kind == "weights" and not part.host]
+    moments = {
+        "load": [_exact(part) for part in loading],
+        "forward": _states(parts, FORWARD) + gathered + _activation_terms(work, at_loss=True),
+        "backward": _states(parts, BACKWARD) + gathered + _activation_terms(work, at_loss=False),
+        "step": _states(parts, STEP),
+    }
+    return [Moment(name, [*terms, _fragments(terms), *outside]) for name, terms in moments.items()]
+
+
+def _activation_terms(work: Activations | None, at_loss: bool) -> list[Term]:
+    if work is None:
+        return []
+    if at_loss:
+        return [
+            _term("activations", work.kept, "kept by the layers for backward", "activations"),
+            _term("logits", work.logits, "logits, their gradients, fp32 in chunks of 2,048", "activations"),
+        ]
+    return [
+        _term("activations", work.kept_below, "kept by the layers below", "activations"),
+        _term("one layer", work.layer, "what its backward pass keeps and makes", "activations"),
+    ]
+
+
+def _states(parts: list[Part], moment: str) -> list[Term]:
+    return [_exact(part) for part in parts if moment in part.moments and not part.host]
+
+
+def _exact(part: Part) -> Term:
+    size = int(part.size)
+    return Term(part.name, size, size, size, part.how, part.kind)
+
+
+def _term(name: str, size: float, how: str, kind: str) -> Term:
+    low, high = ACTIVATION_BAND
+    return Term(name, int(size), int(size * low), int(size * high), how, kind)
+
+
+def _fragments(terms: list[Term]) -> Term:
+    likely = sum(term.likely for term in terms)
+    low, middle, high = (int(likely * share) for share in FRAGMENTS)
+    return Term("fragments", middle, low, high, f"{FRAGMENTS[1]:.0%} of the above", "other")
+
+
+def _of(band: tuple[float, float, float]) -> tuple[int, int, int]:
+    low, likely, high = (int(gib * GIB) for gib in band)
+    return likely, low, high

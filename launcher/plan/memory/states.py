@@ -1,0 +1,168 @@
+"""Bytes of model states and of DeepSpeed's own buffers on a rank, by stage, offload and moment.
+
+ZeRO's shares: Rajbhandari et al. 2020 (arXiv 1910.02054, section 3.1 and figure 1). What lies around them was read in
+DeepSpeed 0.19 (`stage_1_and_2.py`, `stage3.py`, `partition_parameters.py` of `runtime/zero`, `fused_optimizer.py` of
+`runtime/fp16`) and weighed in real engines: `tests/dist/test_memory_states.py`, `benchmarks/memory_states.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.plan.memory.held import Held
+
+FP32 = 4
+DDP_BUCKET = 500_000_000
+"""Elements that stage 0 reduces at a time (`runtime/engine.py`, `allreduce_no_retain`)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some bytes: what they are, how they are counted, at which moments they are there, and where."""
+
+    name: str
+    size: float
+    how: str
+    moments: tuple[str, ...]
+    host: bool = False
+    kind: str = "buffers"
+
+
+IDLE, FORWARD, BACKWARD, STEP = "idle", "forward", "backward", "step"
+ALWAYS = (IDLE, FORWARD, BACKWARD, STEP)
+
+
+def parts_of(held: Held, zero: Mapping[str, Any], ranks: int) -> list[Part]:
+    """Everything that DeepSpeed keeps on one of `ranks` ranks, as its JSON's `zero_optimization` says."""
+    stage = int(zero.get("stage", 0))
+    if stage == 0:
+        return list(_replicated(held, ranks))
+    if stage < 3:
+        return list(_stage_1_and_2(held, zero, ranks, stage))
+    return list(_stage_3(held, zero, ranks))
+
+
+def total(parts: list[Part], moment: str, host: bool | None = None) -> float:
+    """Bytes at a moment, on the device, the host, or (None) both."""
+    return sum(part.size for part in parts if moment in part.moments and host in (None, part.host))
+
+
+def _count(number: float) -> str:
+    from launcher.show.units import count
+
+    return count(number)
+
+
+def _weights(held: Held) -> Iterator[Part]:
+    whole = held.element * (held.trainable + held.still)
+    yield Part("weights", whole, f"{held.element} B × {_count(held.trainable + held.still)}", ALWAYS, kind="weights")
+    if held.packed:
+        how = f"{held.packed_bytes:g} B × {_count(held.packed)}"
+        yield Part("quantized weights", held.packed_bytes * held.packed, how, ALWAYS, kind="weights")
+
+
+def _replicated(held: Held, ranks: int) -> Iterator[Part]:
+    """Stage 0: torch's optimizer in fp32; in 16 bits DeepSpeed's FP16_Optimizer with one flat fp32 copy, whose gradient
+    is made from the 16-bit ones at the step while those are still there (`runtime/fp16/fused_optimizer.py`, `step`)."""
+    element, trained = held.element, held.trainable
+    yield from _weights(held)
+    how = f"{element} B × {_count(trained)} trained"
+    yield Part("gradients", element * trained, how, (FORWARD, BACKWARD, STEP), kind="gradients")
+    yield Part("moments", 2 * FP32 * trained, f"8 B × {_count(trained)} trained", ALWAYS, kind="optimizer")
+    if element != FP32:
+        how = f"4 B × {_count(trained)} trained"
+        yield Part("master weights", FP32 * trained, how, ALWAYS, kind="optimizer")
+        yield Part("gradients in fp32", FP32 * trained, how, (STEP,), kind="gradients")
+    if ranks > 1:
+        bucket = min(trained, DDP_BUCKET)
+        yield Part("all-reduce bucket", element * bucket, f"{element} B × {_count(bucket)}", (BACKWARD,))
+
+
+def _stage_1_and_2(held: Held, zero: Mapping[str, Any], ranks: int, stage: int) -> Iterator[Part]:
+    element, trained = held.element, held.trainable
+    share = trained / ranks
+    part = f"{_count(trained)} ÷ {ranks}"
+    offload = "offload_optimizer" in zero
+    bucket, buckets = int(zero["reduce_bucket_size"]), 2 if zero.get("overlap_comm") else 1
+    yield from _weights(held)
+    if offload:
+        yield from _offloaded(held, ranks, stage, share, part)
+    else:
+        yield Part("master weights", FP32 * share, f"4 B × {part}", ALWAYS, kind="optimizer")
+        yield Part("moments", 2 * FP32 * share, f"8 B × {part}", ALWAYS, kind="optimizer")
+        # the reduced gradients, one flat copy of them, and in 16 bits that copy in fp32 (`step`)
+        yield Part("gradients", element * share, f"{element} B × {part}", (STEP,), kind="gradients")
+        if element != FP32:
+            yield Part("flat gradients", element * share, f"{element} B × {part}", (STEP,), kind="gradients")
+        yield Part("gradients in fp32", FP32 * share, f"4 B × {part}", (STEP,), kind="gradients")
+    if stage == 1:
+        # whole until the last micro batch: stage 1 reduces them then
+        how = f"{element} B × {_count(trained)}"
+        yield Part("gradients", element * trained, how, (FORWARD, BACKWARD), kind="gradients")
+    elif not offload:
+        # those added up so far, and those of this micro batch before they are added (`all_grad_tensors`)
+        yield Part("gradients", element * share, f"{element} B × {part}", (FORWARD, BACKWARD), kind="gradients")
+        yield Part("new gradients", element * share, f"{element} B × {part}", (BACKWARD,), kind="gradients")
+    how = f"{buckets} × {element} B × {_count(bucket)}"
+    yield Part("reduce buckets", buckets * element * bucket, how, (FORWARD, BACKWARD))
+    yield Part("one gradient", element * held.largest, f"{element} B × {_count(held.largest)}", (BACKWARD,))
+
+
+def _offloaded(held: Held, ranks: int, stage: int, share: float, part: str) -> Iterator[Part]:
+    """Stages 1 and 2 with the optimizer on the host: fp32 copy, moments and gradients, a 16-bit buffer for the way
+    back, and two temporaries of the largest tensor (stage_1_and_2.py, `__init__`, `initialize_optimizer_states`)."""
+    element = held.element
+    yield Part("master weights", FP32 * share, f"4 B × {part}", ALWAYS, host=True, kind="optimizer")
+    yield Part("moments", 2 * FP32 * share, f"8 B × {part}", ALWAYS, host=True, kind="optimizer")
+    yield Part("gradients in fp32", FP32 * share, f"4 B × {part}", ALWAYS, host=True, kind="gradients")
+    yield Part("updated weights", element * share, f"{element} B × {part}", ALWAYS, host=True)
+    if stage == 2:
+        how = f"{element} B × {part}"
+        yield Part("gradients added up", element * share, how, ALWAYS, host=True, kind="gradients")
+    how = f"{element} B × {_count(held.largest)}"
+    yield Part("gradient on its way", element * held.largest, how, ALWAYS, host=True)
+    yield Part("gradient on its way", element * held.largest, how, ALWAYS)
+
+
+def _stage_3(held: Held, zero: Mapping[str, Any], ranks: int) -> Iterator[Part]:
+    element, mine, still = held.element, held.shares(ranks), held.shares(ranks, trained=False)
+    part = f"{_count(held.trainable)} ÷ {ranks}"
+    all_parts = f"{_count(held.trainable + held.still)} ÷ {ranks}"
+    on_host = "offload_param" in zero
+    optimizer_on_host = "offload_optimizer" in zero
+    bucket = int(zero["reduce_bucket_size"])
+    weights = element * (mine + still)
+    yield Part("weights", weights, f"{element} B × {all_parts}", ALWAYS, host=on_host, kind="weights")
+    if held.packed:
+        shards = ranks if held.packed_shards else 1
+        how = f"{held.packed_bytes:g} B × {_count(held.packed)} ÷ {shards}"
+        size = held.packed_bytes * held.packed / shards
+        yield Part("quantized weights", size, how, ALWAYS, host=on_host, kind="weights")
+    if ranks > 1:
+        whole = held.whole_below(int(zero["stage3_param_persistence_threshold"]))
+        how = f"{element} B × {_count(whole)} in small tensors"
+        yield Part("weights kept whole", element * whole, how, ALWAYS, kind="weights")
+    group = int(zero.get("zero_hpz_partition_size", 1))
+    if group > 1:
+        second = element * (held.shares(group) + held.shares(group, trained=False))
+        how = f"{element} B × {_count(held.trainable + held.still)} ÷ {group}"
+        yield Part("weights of the node (hpZ)", second, how, ALWAYS, kind="weights")
+    how = f"{element} B × {part}"
+    yield Part("gradients", element * mine, how, ALWAYS, host=optimizer_on_host, kind="gradients")
+    yield Part("master weights", FP32 * mine, f"4 B × {part}", ALWAYS, host=optimizer_on_host, kind="optimizer")
+    yield Part("moments", 2 * FP32 * mine, f"8 B × {part}", ALWAYS, host=optimizer_on_host, kind="optimizer")
+    if optimizer_on_host:
+        yield Part("gradients in fp32", FP32 * mine, f"4 B × {part}", ALWAYS, host=True, kind="gradients")
+    else:
+        # of one sub-group at a time, first flat, then in fp32 (stage3.py, `_prepare_fp32_grad_for_sub_group`)
+        group_size = min(mine, int(zero["sub_group_size"]))
+        if element != FP32:
+            how = f"{element} B × {_count(group_size)}"
+            yield Part("flat gradients", element * group_size, how, (STEP,), kind="gradients")
+        yield Part("gradients in fp32", FP32 * group_size, f"4 B × {_count(group_size)}", (STEP,), kind="gradients")
+    yield Part("reduce bucket", element * bucket, f"{element} B × {_count(bucket)}", ALWAYS)
+    # a gradient above the bucket's size is reduced by itself, with a copy for it (`__avg_scatter_grads`)
+    how = f"2 × {element} B × {_count(held.largest)}"
+    yield Part("one gradient, reduced", 2 * element * held.largest, how, (BACKWARD,))
