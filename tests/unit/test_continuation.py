@@ -11,7 +11,7 @@ from conf.timing import MARGIN_S, Timing
 from launcher.check.check import check
 from launcher.facts.slurm import SlurmFacts
 from launcher.facts.speed import MeasuredSave
-from launcher.plan.grace import ASSUMED_SPEED, checkpoint_bytes, expected_save
+from launcher.plan.grace import ASSUMED_SPEED, expected_save, saved_bytes
 from slurm.parse import Partition
 from slurm.policy import Policy, PreemptMode, read_policy
 from tests.unit.planned import config_of, facts_of, plan_of
@@ -133,7 +133,7 @@ def test_the_runs_own_save_counts_most() -> None:
 @pytest.mark.parametrize(("stage", "precision", "each"), [(3, "bf16", 12), (1, "bf16", 14), (3, "fp32", 12)])
 def test_bytes_of_a_checkpoint(stage: int, precision: str, each: int) -> None:
     plan = plan_of(*SLURM, f"parallel=zero{stage}", f"train.precision={precision}")
-    assert checkpoint_bytes(plan) == each * (plan.parameters or 0)
+    assert saved_bytes(plan) == each * (plan.parameters or 0)
     save = expected_save(plan, facts_of())
     assert save is not None
     assert save.speed == ASSUMED_SPEED

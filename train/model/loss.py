@@ -69,6 +69,6 @@ class _CrossEntropySum(torch.autograd.Function):
             # In place: each further copy would be as large as CHUNK rows in fp32.
             slope = logits[part].to(torch.float32, copy=True).sub_(normalisers[part, None]).exp_().mul_(scale)
             slope.scatter_add_(1, targets.clamp(min=0)[:, None], -scale)
-            result[part] = slope.to(logits.dtype)
+            result[part] = slope  # rounds while it copies: `slope.to(…)` would be one more chunk
             del slope  # before the next chunk's is made
         return result, None

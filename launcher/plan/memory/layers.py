@@ -130,6 +130,9 @@ def _decoder_layer(
         token += norm(family.norm, sizes.queries + sizes.keys, element)
     if family.partial and attention is not Attention.eager:
         token += element * sizes.queries
+    if family.fused and (attention in (Attention.packed, Attention.flash) or sizes.heads == sizes.key_heads):
+        # values that nothing copies are a part of the joint projection, so that all of it stays
+        token += element * (sizes.queries + sizes.keys)
     # a norm behind the layer, weighted in fp32, has its gradients in fp32 while everything is still kept
     beside = _GRADIENTS_OF_NORM * width if family.norm == "rms32" and family.norms[-1] == _POST else 0
     scaled = {"rms": element, "rms32": FP32}.get(family.norm, 0) * norms * width
