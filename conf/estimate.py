@@ -74,9 +74,10 @@ class Need:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Memory of a rank's device, of a node's host, and disk; `unknown` says what is not counted, and why."""
+    """Memory of a rank's device, of a node's host, and what the run writes to disk; `unknown` says what is not counted,
+    and why. What is free on the disk changes from minute to minute, so it is no part of a plan."""
 
     device: Need | None
     host: Need | None
-    disk: Need | None
+    disk: Moment | None
     unknown: list[str] = field(default_factory=list)

@@ -121,6 +121,7 @@ def subject_of(
         parameters=parameters,
         trainable=trained.parameters if trained else None,
         quantized=quantized_parameters(config, shape, parameters),
+        steps=expected_steps(config, facts)[0],
     )
 
 

@@ -53,22 +53,28 @@ def device_lines(need: Need, page: Page) -> list[str]:
     return [*lines, "", others]
 
 
-def need_lines(name: str, need: Need) -> list[str]:
-    """Host memory or disk: one line of what is needed, one for each term of the peak."""
+def host_lines(need: Need) -> list[str]:
+    """A node's host memory: one line of what is needed, one for each term of the peak."""
     peak = need.peak
     of = f" of {units.size(need.capacity)} ({need.capacity_from})" if need.capacity else f"; {need.capacity_from}"
     band = f"{units.size(need.low)} to {units.size(need.high)}"
-    at = "" if len(need.moments) == 1 else f", {peak.name}"
-    return [f"{name}: {units.size(peak.likely)} ({band}){of}{at}", *(_row(term) for term in _largest_first(peak))]
+    line = f"a node's host: {units.size(peak.likely)} ({band}){of}, {peak.name}"
+    return [line, *(_row(term) for term in _largest_first(peak))]
 
 
-def estimate_lines(estimate: Estimate) -> list[str]:
-    """Host, disk, and what is not counted."""
-    lines = []
-    if estimate.host is not None:
-        lines += need_lines("a node's host", estimate.host)
-    if estimate.disk is not None and estimate.disk.peak.terms:
-        lines += need_lines("disk", estimate.disk)
+def disk_lines(moment: Moment, free: int | None) -> list[str]:
+    """What the run writes, of what is free now."""
+    of = "" if free is None else f" of {units.size(free)} free"
+    band = f"{units.size(moment.low)} to {units.size(moment.high)}"
+    line = f"disk: {units.size(moment.likely)} ({band}){of}"
+    return [line, *(_row(term) for term in _largest_first(moment))]
+
+
+def other_lines(estimate: Estimate, free: int | None = None) -> list[str]:
+    """Host, disk (`free` bytes are free there), and what is not counted."""
+    lines = [] if estimate.host is None else host_lines(estimate.host)
+    if estimate.disk is not None and estimate.disk.terms:
+        lines += disk_lines(estimate.disk, free)
     return [*lines, *(f"not counted: {text}" for text in estimate.unknown)]
 
 

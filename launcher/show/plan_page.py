@@ -16,6 +16,7 @@ from conf.schema import ClusterKind
 from launcher.facts.facts import Facts
 from launcher.plan import learning
 from launcher.plan.batch import equation
+from launcher.plan.memory.verdict import disk_warnings
 from launcher.send.proposal import Proposal
 from launcher.show import memory_page, units
 from launcher.show.show import Page, Row
@@ -136,7 +137,7 @@ def file_lines(artifacts: Mapping[str, bytes]) -> list[str]:
     return [f"{one}     {other}".rstrip() for one, other in zip(left, right, strict=False)]
 
 
-def print_memory(plan: Plan, page: Page) -> None:
+def print_memory(plan: Plan, page: Page, free: int | None = None) -> None:
     """Memory of a rank, a node and the disk."""
     memory = plan.memory
     if memory is None:
@@ -144,7 +145,7 @@ def print_memory(plan: Plan, page: Page) -> None:
         return
     if memory.device is not None:
         page.lines(memory_page.device_title(memory.device), memory_page.device_lines(memory.device, page))
-    page.lines("Host and disk", memory_page.estimate_lines(memory))
+    page.lines("Host and disk", memory_page.other_lines(memory, free))
 
 
 def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
@@ -155,8 +156,9 @@ def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
     rows = plan_rows(plan, proposal.facts)
     page.rows(plan.run_id, rows)
     if plan.script is None:
-        print_memory(plan, page)
-    page.lines("Warnings", [f"! {warning}" for warning in plan.warnings], style="warning")
+        print_memory(plan, page, proposal.facts.free_bytes)
+    warnings = [*plan.warnings, *disk_warnings(plan.memory, proposal.facts.free_bytes)]
+    page.lines("Warnings", [f"! {warning}" for warning in warnings], style="warning")
     page.lines(script, artifacts.get(script, b"").decode().splitlines())
     together = units.size(sum(map(len, artifacts.values())))
     page.lines(f"Files, {together} together", file_lines(artifacts))

@@ -16,7 +16,7 @@ from launcher.plan.memory.devices import usable_gib
 from launcher.plan.memory.held import Held
 from launcher.plan.memory.layers import Attention, stacks_of
 from launcher.plan.memory.states import BACKWARD, IDLE, STEP, parts_of, total
-from launcher.plan.memory.verdict import memory_warnings, refusals
+from launcher.plan.memory.verdict import disk_warnings, memory_warnings, refusals
 from launcher.plan.plan import make_plan
 from launcher.problems import ConfigurationError
 from launcher.send.proposal import Proposal, require_fit
@@ -248,3 +248,18 @@ def test_facts_of_this_file_are_not_those_of_a_gpu() -> None:
     assert plan.memory.device is None
     assert plan.memory.host is not None
     assert plan.memory.host.capacity == 16 << 30
+
+
+@pytest.mark.parametrize(
+    ("free", "said"), [(10**15, None), (10**9, "disk is short"), (None, None)], ids=["enough", "short", "not known"]
+)
+def test_disk_is_compared_with_what_is_free_now(free: int | None, said: str | None) -> None:
+    plan, _ = planned("parallel=zero3")
+    assert plan.memory is not None
+    found = disk_warnings(plan.memory, free)
+    assert [said in text for text in found if said] == ([] if said is None else [True])
+
+
+def test_what_is_free_on_the_disk_is_no_part_of_a_plan() -> None:
+    config = config_of()
+    assert make_plan(config, facts_of(free_bytes=1)) == make_plan(config, facts_of(free_bytes=2))

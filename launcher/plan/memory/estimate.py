@@ -53,6 +53,7 @@ class Subject:
     parameters: int | None = None
     trainable: int | None = None
     quantized: int = 0
+    steps: int | None = None
 
 
 def estimate_of(subject: Subject, facts: Facts) -> Estimate | None:
@@ -72,11 +73,12 @@ def estimate_of(subject: Subject, facts: Facts) -> Estimate | None:
         working = _term("activations", work.peak, "forward and backward of a micro batch", "activations")
     moments = host.host_moments(config, held, parts, topology.ranks_per_node, topology.device, working)
     whole = int(held.element * (held.trainable + held.still) + held.packed * 2)
-    disk = host.disk_terms(config, held, int(subject.zero.get("stage", 0)), whole, host.data_bytes(facts.data_files))
+    stage = int(subject.zero.get("stage", 0))
+    disk = host.disk_terms(config, held, stage, whole, host.data_bytes(facts.data_files), subject.steps)
     return Estimate(
         device,
         Need(moments, *host.host_capacity(config, facts)),
-        Need([Moment("run", disk)], *host.free_disk(facts)),
+        Moment("disk", disk),
         unknown,
     )
 

@@ -96,12 +96,15 @@ def host_capacity(config: RunConfig, facts: Facts) -> tuple[int | None, str]:
     return None, "set cluster.mem"
 
 
-def disk_terms(config: RunConfig, held: Held, stage: int, whole_weights: int, data: int) -> list[Term]:
+def disk_terms(
+    config: RunConfig, held: Held, stage: int, whole_weights: int, data: int, steps: int | None = None
+) -> list[Term]:
     """Bytes that a run writes: checkpoints (one more than is kept while the next is written), export, data."""
     one = checkpoint_bytes(held, stage)
     kept = config.checkpoint.save_total_limit + 1 + config.train.load_best_model_at_end
-    if config.checkpoint.save_steps == 0:
-        kept = 1
+    every = config.checkpoint.save_steps
+    if every == 0 or steps is not None:
+        kept = min(kept, 1 if every == 0 else max(1, -(-(steps or 0) // every)))
     checkpoints = Term("checkpoints", kept * one, one, kept * one, f"{kept} of {_gib(one)}", "optimizer")
     written = 0 if config.checkpoint.export.value == "never" else whole_weights
     copies = 2 if config.method.peft and config.method.merge else 1
@@ -114,11 +117,6 @@ def _gib(amount: float) -> str:
     from launcher.show.units import size
 
     return size(amount)
-
-
-def free_disk(facts: Facts) -> tuple[int | None, str]:
-    """Free bytes where run folders are made."""
-    return facts.free_bytes, f"free in {facts.run_root}"
 
 
 def data_bytes(files: Mapping[str, object]) -> int:

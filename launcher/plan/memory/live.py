@@ -35,5 +35,5 @@ def gathered(shape: Shape | None, held: Held, zero: Mapping[str, Any], config: R
     likely = max(near, layer) + prefetch
     high = max(likely, min(sum(sizes), most) + prefetch)
     low = held.element * (layer + prefetch)
-    how = f"used again within {longest:.0e} elements, and a prefetch bucket"
+    how = "used again soon, and a prefetch bucket"
     return [Term("gathered weights", held.element * likely, low, held.element * min(high, 2 * likely), how, "buffers")]

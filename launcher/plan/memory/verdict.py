@@ -11,7 +11,7 @@ def memory_warnings(estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return []
     found = []
-    device, host, disk = estimate.device, estimate.host, estimate.disk
+    device, host = estimate.device, estimate.host
     if device is not None and device.fits is False:
         found.append(f"does not fit: {shortage(device, 'a rank')}")
     elif device is not None and device.surely_fits is False:
@@ -20,9 +20,16 @@ def memory_warnings(estimate: Estimate | None) -> list[str]:
         found.append(f"host memory is short: {shortage(host, 'a node')}")
     elif host is not None and host.surely_fits is False:
         found.append(f"host memory may be short: {_at_most(host, 'a node')}")
-    if disk is not None and disk.surely_fits is False:
-        found.append(f"disk may be short: checkpoints and export take up to {_of(disk.high, disk)}")
     return found
+
+
+def disk_warnings(estimate: Estimate | None, free: int | None) -> list[str]:
+    """Whether what the run writes may be more than is free now."""
+    disk = estimate.disk if estimate is not None else None
+    if disk is None or free is None or disk.high <= free:
+        return []
+    short = "is short" if disk.likely > free else "may be short"
+    return [f"disk {short}: the run writes {size(disk.likely)}, at most {size(disk.high)}, and {size(free)} are free"]
 
 
 def refusals(estimate: Estimate | None) -> list[str]:
