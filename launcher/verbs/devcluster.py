@@ -17,6 +17,7 @@ muster submit cluster=devcluster cluster.nodes=2
 muster devcluster kill node2           # its power is gone: how does a run survive that?
 muster devcluster restore node2
 muster devcluster cut node1 node2      # these two no longer reach each other; mend undoes it
+muster devcluster up --profile strict      # accounts, limits, refusals, fake GPUs, files that show late
 muster devcluster down
 """
 BREAKS = ("kill", "restore", "cut", "mend")
@@ -33,11 +34,14 @@ def run(argv: list[str]) -> int:
     parser.add_argument("node", nargs="*", metavar="NODE", help="for kill, restore (one), cut, mend (two or more)")
     parser.add_argument("--nodes", type=int, default=4, metavar="N", help="nodes (default: 4)")
     parser.add_argument("--cpus-per-node", type=int, default=4, metavar="N", help="CPUs a node claims (default: 4)")
+    parser.add_argument(
+        "--profile", choices=sorted(devcluster.PROFILES), default="plain", help="the kind of site (default: plain)"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     flags = parser.parse_args(argv)
     try:
         if flags.action == "up":
-            devcluster.up(flags.nodes, flags.cpus_per_node)
+            devcluster.up(flags.nodes, flags.cpus_per_node, profile=devcluster.PROFILES[flags.profile])
         elif flags.action == "down":
             return _tell_down(devcluster.down(), flags.json)
         elif flags.action in BREAKS:
@@ -72,7 +76,7 @@ def _tell_status(status: Status, as_json: bool) -> int:
         print("devcluster: down; muster devcluster up")
     else:
         states = " ".join(f"{name}:{state}" for name, state in status.node_states.items())
-        print(f"devcluster: up, {states}")
+        print(f"devcluster: up ({status.profile}), {states}")
         print(f"SLURM_CONF={status.slurm_conf}")
         if status.interface == "lo":
             print("The nodes share this machine's network: add cluster.network.interface=lo to a run.", file=sys.stderr)

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from slurm.commands import SlurmError, run_once
-from slurm.devcluster import config, network, processes
+from slurm.devcluster import accounting, config, network, processes
+from slurm.devcluster.profiles import PROFILES, Profile
 from slurm.devcluster.record import DevclusterError, Record
 
 BOOT_S = 60.0
@@ -34,7 +35,7 @@ def make_folders(state: Path) -> None:
     key.write_bytes(secrets.token_bytes(128))
 
 
-def boot(state: Path, nodes: int, cpus_per_node: int, on_loopback: bool) -> Record:
+def boot(state: Path, nodes: int, cpus_per_node: int, on_loopback: bool, profile: Profile) -> Record:
     """Write the configuration, make the networks and start every daemon; the record is kept after each step."""
     record = Record(
         folder=str(state),
@@ -44,19 +45,20 @@ def boot(state: Path, nodes: int, cpus_per_node: int, on_loopback: bool) -> Reco
         controller_port=_free_port(6850),
         node_port=_free_port(7000, nodes + 1) if on_loopback else 6818,
         network=None if on_loopback else network.free_network(1 + os.getuid() % 250),
+        profile=profile.name,
+        database_port=_free_port(6900) if profile.accounts else 0,
     )
     record.write()
     user = pwd.getpwuid(os.geteuid()).pw_name
-    memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    record.slurm_conf.write_text(config.slurm_conf(record, user, memory_mib))
-    (state / "hosts").write_text(config.hosts(record))
-    (state / "nsswitch.conf").write_text(config.NSSWITCH)
+    _write_files(record, profile, user)
     if record.network is not None:
         network.make(record)
     munged = ["munged", "--foreground", f"--key-file={state}/munge.key", f"--socket={state}/munge/socket"]
     munged += [f"--{name}-file={state}/run/munged.{name}" for name in ("pid", "seed")]
     record = _start(record, "munged", [*munged, f"--log-file={state}/log/munged.log"])
     _wait_for(state / "munge" / "socket", record)
+    if profile.accounts:
+        record = _start_accounting(record, user)
     record = _start(record, "slurmctld", controller_argv(record))
     for number, name in enumerate(record.node_names(), start=1):
         (state / "spool" / name).mkdir(mode=0o755)
@@ -75,11 +77,61 @@ def node_argv(record: Record, number: int) -> list[str]:
     if record.network is None:
         return ["slurmd", "-D", "-N", name, "-f", str(record.slurm_conf)]
     script, space = Path(__file__).with_name("node.sh"), network.namespace_path(record.network, number)
-    return ["bash", *map(str, (script, space, name, state / "hosts", state / "nsswitch.conf", record.slurm_conf))]
+    argv = ["bash", *map(str, (script, space, name, state / "hosts", state / "nsswitch.conf", record.slurm_conf))]
+    late_s = PROFILES[record.profile].late_s
+    return [*argv, str(record.shared), str(late_s)] if late_s else argv
 
 
-def _start(record: Record, name: str, argv: list[str]) -> Record:
-    more = record.with_process(processes.start(record, name, argv))
+def finish(record: Record, profile: Profile) -> None:
+    """What a profile wants done once all nodes wait for work.
+
+    Raises:
+        DevclusterError: Slurm refuses it.
+    """
+    if profile.accounts:
+        accounting.write_accounts(record, profile)
+        accounting.join(record, profile, pwd.getpwuid(os.geteuid()).pw_name)
+    for words in profile.commands:
+        try:
+            run_once(["scontrol", *(config.with_nodes(word, record) for word in words)], str(record.slurm_conf))
+        except SlurmError as error:
+            raise DevclusterError(f"scontrol {' '.join(words)}: {error}") from error
+
+
+def _write_files(record: Record, profile: Profile, user: str) -> None:
+    state = Path(record.folder)
+    memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    record.slurm_conf.write_text(config.slurm_conf(record, profile, user, memory_mib))
+    (state / "hosts").write_text(config.hosts(record))
+    (state / "nsswitch.conf").write_text(config.NSSWITCH)
+    if profile.gpus:
+        (state / "gres.conf").write_text(config.gres_conf(record, profile))
+        (state / "gpus").mkdir()
+        for number in range(profile.gpus):
+            (state / "gpus" / f"gpu{number}").touch()
+    for name, content in profile.files.items():
+        (state / name).write_text(content)
+    if profile.late_s:
+        record.shared.mkdir()
+        record.shared.chmod(0o1777)
+
+
+def _start_accounting(record: Record, user: str) -> Record:
+    """MariaDB and slurmdbd, before the controller asks for them."""
+    folder = Path(record.folder) / "database"
+    accounting.make_database(folder, user)
+    record = _start(record, "mariadbd", accounting.database_argv(folder, user))
+    _wait_for(accounting.socket_of(folder), record)
+    conf = Path(record.folder) / "slurmdbd.conf"
+    conf.touch(mode=0o600)  # slurmdbd starts with no other
+    conf.write_text(accounting.slurmdbd_conf(record, user))
+    record = _start(record, "slurmdbd", ["slurmdbd", "-D"], MYSQL_UNIX_PORT=str(accounting.socket_of(folder)))
+    accounting.register(record)
+    return record
+
+
+def _start(record: Record, name: str, argv: list[str], **variables: str) -> Record:
+    more = record.with_process(processes.start(record, name, argv, variables))
     more.write()
     return more
 
@@ -132,9 +184,7 @@ def wait_until_idle(record: Record) -> None:
 def node_states(record: Record) -> dict[str, str]:
     """Slurm's word on each node; empty while the controller does not answer."""
     with contextlib.suppress(SlurmError):
-        answer = run_once(
-            ["sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %T"], str(record.slurm_conf), 10
-        )
+        answer = run_once(["sinfo", "--noheader", "--Node", "--format=%N %T"], str(record.slurm_conf), 10)
         states = {}
         for line in answer.stdout.splitlines():
             name, _, state = line.partition(" ")

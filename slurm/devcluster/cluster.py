@@ -10,14 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slurm.devcluster import boot, network, processes
+from slurm.devcluster.profiles import PLAIN, Profile
 from slurm.devcluster.record import DevclusterError, Record, Status, default_folder, read_record
 
 PACKAGES = "apt-get install slurm-wlm munge iproute2"
+PACKAGES_OF_STRICT = f"{PACKAGES} slurmdbd mariadb-server-core bindfs"
 NEEDED = ("munged", "slurmctld", "slurmd", "sinfo", "sbatch")
 NEEDED_BY_ROOT = ("ip", "nsenter", "unshare", "hostname", "mount")
+NEEDED_BY_ACCOUNTS = ("mariadbd", "slurmdbd", "sacctmgr", "sacct")
+NEEDED_BY_LATE_FILES = ("bindfs",)
 
 
-def up(nodes: int = 4, cpus_per_node: int = 4, folder: Path | None = None, loopback: bool | None = None) -> Record:
+def up(
+    nodes: int = 4,
+    cpus_per_node: int = 4,
+    folder: Path | None = None,
+    loopback: bool | None = None,
+    profile: Profile = PLAIN,
+) -> Record:
     """Bring a devcluster up and wait until all its nodes are idle; one that is up with as many nodes is kept.
 
     Each node is its own host (network, host name, /etc/hosts) where root makes that possible, else (`loopback`) all
@@ -28,20 +38,20 @@ def up(nodes: int = 4, cpus_per_node: int = 4, folder: Path | None = None, loopb
     """
     state = folder or default_folder()
     on_loopback = os.geteuid() != 0 if loopback is None else loopback
-    _check(nodes, cpus_per_node, on_loopback)
+    _check(nodes, cpus_per_node, on_loopback, profile)
     with _locked(state):
         current = read_record(state)
         if current is not None and _alive(current):
-            if current.nodes == nodes and current.cpus_per_node == cpus_per_node:
+            if (current.nodes, current.cpus_per_node, current.profile) == (nodes, cpus_per_node, profile.name):
                 return current
-            raise DevclusterError(
-                f"{state} is up with {current.nodes} nodes of {current.cpus_per_node} CPUs; down first"
-            )
+            size = f"{current.nodes} nodes of {current.cpus_per_node} CPUs"
+            raise DevclusterError(f"{state} is up with {size} and profile {current.profile}; down first")
         _remove(state)
         boot.make_folders(state)
         try:
-            record = boot.boot(state, nodes, cpus_per_node, on_loopback)
+            record = boot.boot(state, nodes, cpus_per_node, on_loopback, profile)
             boot.wait_until_idle(record)
+            boot.finish(record, profile)
         except BaseException:
             _remove(state)
             raise
@@ -68,6 +78,7 @@ def status(folder: Path | None = None) -> Status:
     return Status(
         up=True,
         folder=record.folder,
+        profile=record.profile,
         slurm_conf=str(record.slurm_conf),
         interface=record.interface,
         controller_address=record.controller_address,
@@ -91,15 +102,22 @@ def _read_alive(folder: Path) -> Record | None:
     return record if record is not None and _alive(record) else None
 
 
-def _check(nodes: int, cpus_per_node: int, on_loopback: bool) -> None:
+def _check(nodes: int, cpus_per_node: int, on_loopback: bool, profile: Profile) -> None:
     if not 1 <= nodes <= 200 or cpus_per_node < 1:
         raise DevclusterError(f"{nodes} nodes of {cpus_per_node} CPUs: from 1 to 200 nodes of at least 1 CPU")
-    needed = NEEDED if on_loopback else NEEDED + NEEDED_BY_ROOT
+    if nodes < 2 and profile.gpus:
+        raise DevclusterError(f"profile {profile.name} has nodes with GPUs and nodes without: at least 2 nodes")
+    if on_loopback and profile.late_s:
+        raise DevclusterError(f"profile {profile.name} gives each node its own view of the files, which needs root")
+    needed = [*NEEDED, *(() if on_loopback else NEEDED_BY_ROOT)]
+    needed += NEEDED_BY_ACCOUNTS if profile.accounts else ()
+    needed += NEEDED_BY_LATE_FILES if profile.late_s else ()
     missing = [
         name for name in needed if shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None
     ]
     if missing:
-        raise DevclusterError(f"{', '.join(missing)} not installed: {PACKAGES}")
+        packages = PACKAGES if profile is PLAIN else PACKAGES_OF_STRICT
+        raise DevclusterError(f"{', '.join(missing)} not installed: {packages}")
 
 
 def _alive(record: Record) -> bool:

@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from slurm.devcluster.record import DAEMON_MARK, DevclusterError, Process, Record
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-def start(record: Record, name: str, argv: Sequence[str]) -> Process:
-    """Start a daemon of the devcluster, in its own session, writing into its log."""
+
+def start(record: Record, name: str, argv: Sequence[str], more: Mapping[str, str] | None = None) -> Process:
+    """Start a daemon of the devcluster, in its own session, writing into its log; `more` are variables for it alone."""
     variables = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        **(more or {}),
+        "PATH": PATH,
         "SLURM_CONF": str(record.slurm_conf),
         DAEMON_MARK: record.folder,
     }

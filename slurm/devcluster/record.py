@@ -32,7 +32,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Record:
-    """A devcluster. `network` is the number of its subnet 10.213.N.0/24, None on loopback."""
+    """A devcluster. `network` is the number of its subnet 10.213.N.0/24, None on loopback; port 0: no database."""
 
     folder: str
     nodes: int
@@ -41,11 +41,18 @@ class Record:
     controller_port: int
     node_port: int
     network: int | None
+    profile: str = "plain"
+    database_port: int = 0
     processes: list[Process] = field(default_factory=list)
 
     @property
     def slurm_conf(self) -> Path:
         return Path(self.folder) / "slurm.conf"
+
+    @property
+    def shared(self) -> Path:
+        """A folder for runs that nodes see late, where the profile has that."""
+        return Path(self.folder) / "shared"
 
     @property
     def interface(self) -> str:
@@ -82,6 +89,7 @@ class Status:
 
     up: bool
     folder: str
+    profile: str = ""
     slurm_conf: str = ""
     interface: str = ""
     controller_address: str = ""
