@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from slurm import parse
+from slurm import limits, parse
 from slurm.commands import Answer, SlurmError, SlurmMissingError, pauses, run_once, run_patiently
+from slurm.limits import Limits
 from slurm.parse import Account, Estimate, Job, Partition
 from slurm.policy import Policy, read_policy
 from slurm.queue_cache import QueueCache
 from slurm.refusals import culprit
 
-__all__ = ["Account", "Client", "Estimate", "Job", "Partition", "SlurmError", "SlurmMissingError", "culprit"]
+__all__ = [
+    "Account",
+    "Client",
+    "Estimate",
+    "Job",
+    "Limits",
+    "Partition",
+    "Room",
+    "SlurmError",
+    "SlurmMissingError",
+    "culprit",
+]
 
 PATIENCE_S = 60.0
+LIMITS_TIMEOUT_S = 10.0
+"""The accounting database may be slow or away; nothing waits for it longer than that."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """`limit` jobs may wait or run with an account and a QOS, and `used` do."""
+
+    limit: int
+    used: int
+
+    @property
+    def free(self) -> int:
+        return max(0, self.limit - self.used)
 
 
 class Client:
@@ -138,6 +167,33 @@ class Client:
             return parse.accounts(run_once(argv, self._conf).stdout)
         except SlurmError:
             return []
+
+    def limits(self) -> Limits | None:
+        """What the accounting database allows this person; None where there is none, or it does not answer."""
+        user = pwd.getpwuid(os.getuid()).pw_name
+        questions = (
+            (["associations", f"user={user}"], limits.ASSOCIATION_FIELDS),
+            (["qos"], limits.QOS_FIELDS),
+            (["user", user], limits.USER_FIELDS),
+        )
+        answers = []
+        for words, fields in questions:
+            argv = ["sacctmgr", "--noheader", "--parsable2", "--readonly", "show", *words, f"format={','.join(fields)}"]
+            try:
+                answers.append(run_once(argv, self._conf, LIMITS_TIMEOUT_S).stdout)
+            except SlurmError:
+                return None
+        return limits.limits(*answers)
+
+    def room(self, account: str | None, qos: str | None) -> Room | None:
+        """How many more jobs an account and a QOS take now; None where nothing limits them, or nobody knows."""
+        known = self.limits()
+        most = known.submit_limit(account, qos) if known is not None else None
+        if known is None or most is None:
+            return None
+        used = account or known.default_account
+        there = sum(1 for job in self._queue() if job.account == used and (qos is None or job.qos == qos))
+        return Room(most, there)
 
     def partitions(self) -> list[Partition]:
         """The partitions with their limits."""

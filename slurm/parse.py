@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from slurm import duration, states
 
 SEPARATOR = "\x1f"
-QUEUE_FIELDS = ("%i", "%T", "%r", "%P", "%D", "%N", "%M", "%L", "%S", "%o", "%j")
+QUEUE_FIELDS = ("%i", "%T", "%r", "%P", "%D", "%N", "%M", "%L", "%S", "%a", "%q", "%o", "%j")
 PARTITION_FIELDS = ("%P", "%a", "%l", "%D", "%s", "%c", "%m", "%G")
 ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "Elapsed", "NodeList")
 
@@ -39,6 +39,8 @@ class Job:
     used: str = ""
     left: str = ""
     start: str = ""
+    account: str = ""
+    qos: str = ""
     command: str = ""
 
     @property
@@ -120,7 +122,7 @@ def queue(output: str) -> list[Job]:
         fields = line.split(SEPARATOR)
         if len(fields) != len(QUEUE_FIELDS) or not is_job_id(fields[0]):
             continue
-        job_id, state, reason, partition, nodes, node_list, used, left, start, command, name = fields
+        job_id, state, reason, partition, nodes, node_list, used, left, start, account, qos, command, name = fields
         job = Job(
             id=job_id,
             name=name,
@@ -132,6 +134,8 @@ def queue(output: str) -> list[Job]:
             used=used,
             left=left,
             start=start,
+            account=account,
+            qos=qos,
             command=command,
         )
         jobs.append(job)

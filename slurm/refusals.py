@@ -4,6 +4,21 @@ from __future__ import annotations
 
 import re
 
+SUBMIT_LIMIT = "jobs"
+"""No option: an account or a QOS has as many jobs as it may, whatever they ask for."""
+
+_LIMIT = re.compile(r"\b((?:Assoc|QOS)(?:Max|Min|Grp)\w+)")
+"""Which limit of an account or a QOS a job breaks, in one word of Slurm's: `QOSMaxWallDurationPerJobLimit`."""
+
+_LIMITED = (
+    ("Submit", SUBMIT_LIMIT),
+    ("Wall", "time"),
+    ("GRES", "gres"),
+    ("Node", "nodes"),
+    ("Cpu", "cpus-per-task"),
+    ("Mem", "mem"),
+)
+
 _WORDS = (
     (r"unrecognized option '--([a-z0-9-]+)", None),
     (r"option '--([a-z0-9-]+)' (?:requires|doesn't allow)", None),
@@ -32,9 +47,21 @@ _WORDS = (
 
 
 def culprit(stderr: str) -> str | None:
-    """The sbatch option, by its long name, that a refusal is about; None where Slurm's words do not tell."""
+    """The sbatch option, by its long name, that a refusal is about; None where Slurm's words do not tell.
+
+    `SUBMIT_LIMIT` where it is about the number of jobs.
+    """
+    limit = broken_limit(stderr)
+    if limit is not None:
+        return next((option for word, option in _LIMITED if word in limit), None)
     for pattern, option in _WORDS:
         found = re.search(pattern, stderr)
         if found:
             return option or found[1]
     return None
+
+
+def broken_limit(stderr: str) -> str | None:
+    """Slurm's word for the limit of an account or a QOS that a refusal is about; None where it is about none."""
+    found = _LIMIT.search(stderr)
+    return found[1] if found else None

@@ -26,7 +26,8 @@ class Standing:
     """One run at one moment.
 
     `job` is the job that owns the run (`slurm:123`, `local:456`) while it is queued or running, else the last one.
-    `live` says whether something of it still runs or waits. Numbers are None before the first line of metrics.
+    `live` says whether something of it still runs or waits, `wordless` that it ended without an outcome. Numbers are
+    None before the first line of metrics.
     """
 
     folder: RunFolder
@@ -43,6 +44,7 @@ class Standing:
     eta_s: float | None
     since: float
     outcome: Outcome | None
+    wordless: bool = False
 
     def as_json(self) -> Line:
         """The standing as flat JSON, for `--json`."""
@@ -69,6 +71,7 @@ class _Verdict:
     reason: str
     live: bool
     job: str
+    wordless: bool = False
 
 
 def stand(folder: RunFolder, jobs: Mapping[str, Job] | None) -> Standing:
@@ -101,6 +104,7 @@ def stand(folder: RunFolder, jobs: Mapping[str, Job] | None) -> Standing:
         eta_s=view.eta_s() if running else None,
         since=_since(folder, newest, outcome if not verdict.live else None),
         outcome=outcome,
+        wordless=verdict.wordless,
     )
 
 
@@ -141,10 +145,10 @@ def _judge(
     if jobs is None and submitted:
         return _Verdict(State.running if newest else State.queued, "Slurm could not be asked", True, job)
     if newest is not None:
-        return _Verdict(State.failed, f"attempt {newest.number} ended without a word", False, job)
+        return _Verdict(State.failed, f"attempt {newest.number} ended without a word", False, job, wordless=True)
     if submitted:
         reason = f"job {submitted[-1].job_id} left the queue before it started"
-        return _Verdict(State.failed, reason, False, f"slurm:{submitted[-1].job_id}")
+        return _Verdict(State.failed, reason, False, f"slurm:{submitted[-1].job_id}", wordless=True)
     return _Verdict(State.prepared, "not started", False, "")
 
 

@@ -12,26 +12,9 @@ from launcher.facts.slurm import DEVCLUSTER
 from launcher.problems import SchedulerError
 from launcher.render.job import exports_after, exports_last
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, unanswered, write_line
+from launcher.send.refusal import refused
 from launcher.send.scheduler import client_of
-from slurm.client import SlurmError, culprit
-
-KEYS = {
-    "account": "cluster.account",
-    "constraint": "cluster.constraint",
-    "cpus-per-task": "cluster.cpus_per_task",
-    "exclude": "cluster.exclude",
-    "gpus-per-node": "cluster.gpus_per_node",
-    "gres": "cluster.gres",
-    "mem": "cluster.mem",
-    "nodelist": "cluster.nodelist",
-    "nodes": "cluster.nodes",
-    "partition": "cluster.partition",
-    "qos": "cluster.qos",
-    "reservation": "cluster.reservation",
-    "signal": "cluster.signal_lead_s",
-    "time": "cluster.time",
-}
-"""sbatch's options and the keys that set them; every other option comes from `cluster.sbatch`."""
+from slurm.client import SlurmError
 
 
 def ask_first(plan: Plan, artifacts: Mapping[str, bytes], script: str = "job.sbatch") -> str:
@@ -123,26 +106,3 @@ def script_of(folder: RunFolder, purpose: str) -> Path:
     """The script that sbatch gets for a purpose."""
     scripts = {TRAIN: folder.job_sbatch, PREPARE: folder.job.prepare_sbatch, EXPORT: folder.job.export_sbatch}
     return scripts[purpose]
-
-
-def refused(error: SlurmError, plan: Plan) -> SchedulerError:
-    """Slurm's refusal, verbatim, with the key that caused it where its words tell."""
-    option = culprit(error.stderr)
-    lines = [error.stderr.strip() or str(error)]
-    if option is not None:
-        lines.append(f"about: {key_of(option, plan)}")
-    return SchedulerError("\n".join(lines))
-
-
-def key_of(option: str, plan: Plan) -> str:
-    """The key that set an sbatch option, with its value."""
-    cluster = plan.config.cluster
-    raw = {name.replace("_", "-"): value for name, value in cluster.sbatch.items()}
-    if option in raw:
-        return f"cluster.sbatch.{option}={raw[option]}"
-    if option == "gres" and cluster.gres is None:
-        option = "gpus-per-node"
-    key = KEYS.get(option)
-    if key is None:
-        return f"sbatch --{option}"
-    return f"{key}={getattr(cluster, key.partition('.')[2])}"

@@ -60,7 +60,7 @@ def examine(python: str, run_root: str) -> list[Finding]:
         _examine_machine(),
         _examine_gpus(),
         _examine_compiler(),
-        _examine_slurm(),
+        *_examine_slurm(),
         _examine_wandb(),
         _examine_space(run_root),
         _examine_path(),
@@ -114,17 +114,25 @@ def _examine_compiler() -> Finding:
     return Finding("compiler", False, words, "not needed; offloaded optimizers use torch's slower Adam")
 
 
-def _examine_slurm() -> Finding:
+def _examine_slurm() -> Iterator[Finding]:
     command = shutil.which("sbatch")
     if command is None:
-        return Finding("Slurm", False, "no sbatch here", "`muster run` works; to try Slurm: muster devcluster up")
+        yield Finding("Slurm", False, "no sbatch here", "`muster run` works; to try Slurm: muster devcluster up")
+        return
     from slurm.client import Client, SlurmError
 
+    client = Client(None)
     try:
-        version = Client(None).version()
+        version = client.version()
     except SlurmError as error:
-        return Finding("Slurm", False, str(error).splitlines()[0], "cluster=slurm cannot be used here now")
-    return Finding("Slurm", True, f"{version} ({command})")
+        yield Finding("Slurm", False, str(error).splitlines()[0], "cluster=slurm cannot be used here now")
+        return
+    yield Finding("Slurm", True, f"{version} ({command})")
+    limits = client.limits()
+    if limits is not None:
+        told = "; ".join(limits.words())
+        without = "no account of yours in the accounting database"
+        yield Finding("Slurm limits", bool(told), told or without, "" if told else "jobs may be refused")
 
 
 def _examine_wandb() -> Finding:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from conf.record import Plan
 from launcher.facts.machine import PASSED
+from launcher.send.refusal import refused
 from launcher.send.scheduler import client_of
-from launcher.send.submit import refused
 from launcher.sweep.control import patiently_locked
 from launcher.sweep.folder import SweepFolder
 from launcher.sweep.ledger import REFUSED, SENDING, SENT, Ledger

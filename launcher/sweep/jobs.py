@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 from conf.layout import RunFolder
 from conf.record import Plan
 from conf.schema import SweepConfig
+from launcher.problems import SchedulerError
 from launcher.render.job import exports_after, exports_last
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN
-from launcher.send.submit import dependency, refused, send
+from launcher.send.refusal import refused
+from launcher.send.submit import dependency, send
 from launcher.sweep.arrays import Batch, Member, array_points, array_script, batches
 from launcher.sweep.doubt import note
 from launcher.sweep.folder import SweepFolder
 from launcher.sweep.ledger import REFUSED, SENDING, SENT, Entry, Ledger, ranges
 from launcher.sweep.preparation import data_key, prepares, write_prepare_script
-from slurm.client import Client, SlurmError
+from slurm.client import Client, Room, SlurmError
 from slurm.parse import Job
 
 
@@ -55,7 +57,8 @@ class Jobs:
         if not members:
             return
         before = self._prepare(members)
-        found = batches(members, self._limit(members[0].plan))
+        fitting = self._fitting(members)
+        found = batches(fitting, self._limit(members[0].plan))
         follows = self.config.max_parallel is not None and (len(found) > 1 or bool(self._live_array()))
         for batch in found:
             keys = {data_key(member.plan) for member in batch.members}
@@ -64,6 +67,25 @@ class Jobs:
             after = [*([f"afterok:{':'.join(ids)}"] if ids else []), *([f"afterany:{last}"] if last else [])]
             send_batch = self._send_array if batch.is_array else self._send_alone
             self.sent.append(send_batch(batch, ",".join(after)))
+        if len(fitting) < len(members):
+            raise SchedulerError(self._full(members[0].plan))
+
+    def _fitting(self, members: Sequence[Member]) -> Sequence[Member]:
+        """As many members as the account and the QOS take now: of an array that is too long, Slurm takes nothing."""
+        plan = members[0].plan
+        room = self._room(plan)
+        if room is None:
+            return members
+        return members[: room.free // (2 if exports_after(plan) and not exports_last(plan) else 1)]
+
+    def _full(self, plan: Plan) -> str:
+        room, account = self._room(plan), plan.config.cluster.account
+        where = f"cluster.account={account}" if account else "your account"
+        counts = f"{room.used} of the {room.limit} jobs that it takes at a time" if room else "as many jobs as it takes"
+        return f"{where} has {counts}; there is room again as jobs end"
+
+    def _room(self, plan: Plan) -> Room | None:
+        return self._client(plan).room(plan.config.cluster.account, plan.config.cluster.qos)
 
     def _prepare(self, members: Sequence[Member]) -> dict[str, str]:
         """The jobs that prepare the data of the members, by what they prepare; none where that is prepared."""

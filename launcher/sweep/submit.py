@@ -148,7 +148,7 @@ def broken_off(error: SchedulerError, submitted: Submitted, count: int) -> Sched
     sent = sum(len(sending.members) for sending in submitted.sent)
     if not sent:
         return error
-    return SchedulerError(f"{error}\n{sent} of {count} points are sent; the same command goes on with the rest")
+    return SchedulerError(f"{error}\n{sent} of {count} points are sent now; the same command goes on with the rest")
 
 
 def _unsent(ready: Sequence[Ready]) -> list[Ready]:

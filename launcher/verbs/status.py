@@ -49,6 +49,7 @@ def _standings(flags: Any) -> tuple[list[Standing], list[str]]:
     """The runs asked for, newest first, and what could not be read."""
     from launcher.runs import rundir, target
     from launcher.runs.standing import stand
+    from launcher.runs.witness import with_accounting
     from launcher.send.scheduler import live_jobs
 
     root = target.run_root(flags.run_root)
@@ -62,6 +63,7 @@ def _standings(flags: Any) -> tuple[list[Standing], list[str]]:
             standings.append(stand(folder, jobs))
         except (OSError, ValueError) as error:
             unreadable.append(f"{folder.path}: {error}")
+    standings = with_accounting(standings)
     return sorted(standings, key=lambda standing: (not standing.live, -standing.since)), unreadable
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from slurm import devcluster as cluster
-from slurm.devcluster import Record
+from slurm.devcluster import Profile, Record
+from slurm.devcluster.accounting import join
+from slurm.devcluster.cluster import PACKAGES, PACKAGES_OF_STRICT
+from slurm.devcluster.profiles import PLAIN, STRICT
 from slurm.devcluster.record import read_record
 from tests.slurm.person import Person, make_person
 
@@ -38,13 +41,34 @@ def person(devcluster: Record) -> Iterator[Person]:
         yield one
 
 
+@pytest.fixture(scope="session")
+def strict() -> Iterator[Record]:
+    """A devcluster of the strict profile, this session's own; a skip where its packages are missing."""
+    with brought_up(Path(f"/tmp/muster-devcluster-strict-{os.getpid()}"), STRICT) as record:
+        yield record
+
+
+@pytest.fixture(scope="session")
+def member(strict: Record) -> Iterator[Person]:
+    """The unprivileged user on the strict devcluster, with its accounts."""
+    with somebody(strict) as one:
+        join(strict, STRICT, one.name)
+        yield one
+
+
 @contextlib.contextmanager
-def brought_up(folder: Path | None = None) -> Iterator[Record]:
+def brought_up(folder: Path | None = None, profile: Profile = PLAIN) -> Iterator[Record]:
     """A devcluster of four nodes that is taken down again; a skip with the reason where there can be none."""
-    missing = [name for name in ("slurmctld", "slurmd", "munged") if not _installed(name)]
+    needed = ["slurmctld", "slurmd", "munged"]
+    if profile is STRICT:
+        needed += ["mariadbd", "slurmdbd", "bindfs"]
+    missing = [name for name in needed if not _installed(name)]
     if missing:
-        pytest.skip(f"Slurm is not installed ({', '.join(missing)} missing): apt-get install slurm-wlm munge iproute2")
-    record = cluster.up(NODES, folder=folder)
+        packages = PACKAGES_OF_STRICT if profile is STRICT else PACKAGES
+        pytest.skip(f"Slurm is not installed ({', '.join(missing)} missing): {packages}")
+    if profile is STRICT and os.geteuid() != 0:
+        pytest.skip("nodes with a view of their own of the files need root")
+    record = cluster.up(NODES, folder=folder, profile=profile)
     try:
         yield record
     finally:

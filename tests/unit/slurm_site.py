@@ -23,6 +23,10 @@ true
 SCONTROL = """#!/bin/bash
 echo "MaxArraySize            = 1001"
 """
+NO_DATABASE = """#!/bin/bash
+echo 'You are not running a supported accounting_storage plugin' >&2
+exit 1
+"""
 SCANCEL = """#!/bin/bash
 printf 'scancel %s\\n' "$*" >>"$(dirname "$0")/calls"
 """
@@ -32,7 +36,9 @@ def make_site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of stand-ins, first on PATH."""
     site = folder / "bin"
     site.mkdir()
-    for name, text in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL, "scontrol": SCONTROL}.items():
+    scripts = {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL, "scontrol": SCONTROL}
+    scripts |= {"sacct": NO_DATABASE, "sacctmgr": NO_DATABASE}
+    for name, text in scripts.items():
         (site / name).write_text(text)
         (site / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{site}:/usr/bin:/bin")
@@ -46,6 +52,6 @@ def calls(site: Path) -> list[str]:
 
 def put_in_queue(site: Path, job: str, state: str, script: Path, mine: bool = True) -> None:
     """A line of squeue, in the fields that the client asks for."""
-    fields = [job, state, "Resources", "p", 1, "", "0:00", "1:00", "N/A", script, "demo"]
+    fields = [job, state, "Resources", "p", 1, "", "0:00", "1:00", "N/A", "", "", script, "demo"]
     with (site / ("queue" if mine else "queue-of-others")).open("a") as file:
         file.write("\x1f".join(map(str, fields)) + "\n")

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from slurm import commands, parse, states
+from slurm.limits import limits
 from slurm.parse import SEPARATOR, Job
 from slurm.queue_cache import QueueCache
-from slurm.refusals import culprit
+from slurm.refusals import SUBMIT_LIMIT, culprit
 
 QUEUE = "\n".join(
     SEPARATOR.join(fields)
@@ -24,10 +25,12 @@ QUEUE = "\n".join(
             "1:02",
             "58:58",
             "2026-11-21T01:30:49",
+            "lab",
+            "normal",
             "/r/job.sbatch",
             "a|b c",
         ),
-        ("13_4", "PENDING", "Resources", "main", "1", "", "0:00", "1:00:00", "N/A", "/r/x.sh", "ü"),
+        ("13_4", "PENDING", "Resources", "main", "1", "", "0:00", "1:00:00", "N/A", "lab", "normal", "/r/x.sh", "ü"),
         ("x", "not a job"),
     )
 )
@@ -87,6 +90,10 @@ def test_accounts() -> None:
     assert account.explanation == "cancelled by a person or an administrator"
 
 
+POLICY = (
+    "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+    "(job submit limit, user's size and/or time limits)"
+)
 REFUSALS = {
     "sbatch: error: invalid partition specified: nowhere": "partition",
     "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified": "account",
@@ -101,6 +108,12 @@ REFUSALS = {
     "sbatch: error: Batch job submission failed: Node count specification invalid": "nodes",
     "sbatch: error: Batch job submission failed: Invalid node name specified": "nodelist",
     "sbatch: unrecognized option '--mail-typ=END'": "mail-typ",
+    f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}": "time",
+    f"sbatch: error: QOSMaxNodePerJobLimit\n{POLICY}": "nodes",
+    f"sbatch: error: AssocMaxCpuPerJobLimit\n{POLICY}": "cpus-per-task",
+    f"sbatch: error: QOSMaxGRESPerJob\n{POLICY}": "gres",
+    f"sbatch: error: AssocMaxSubmitJobLimit\n{POLICY}": SUBMIT_LIMIT,
+    f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}": SUBMIT_LIMIT,
     "sbatch: error: Batch job submission failed: Requested node configuration is not available": None,
     "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)": None,
 }
@@ -149,3 +162,20 @@ def test_one_question_for_all_watchers(tmp_path: Path) -> None:
     QueueCache("/conf", 0, tmp_path).jobs(ask)
     QueueCache("/other", 30, tmp_path).jobs(ask)
     assert len(asked) == 3
+
+
+def test_limits_of_a_person() -> None:
+    found = limits(
+        "few||normal,short||3||\nlab||normal,short||||\nlab|gpu|long|4|||cpu=8\n",
+        "normal||||\nshort||2|00:10:00|gres/gpu=1,node=1\nclosed|1|||\n",
+        "lab\n",
+    )
+    assert found.accounts == ["lab", "few"]
+    assert found.qos_of(None) == ["normal", "short", "long"]
+    assert [found.submit_limit(*pair) for pair in ((None, None), ("few", None), ("few", "short"))] == [None, 3, 2]
+    assert found.words() == [
+        "account few (qos normal, short): at most 3 jobs waiting or running",
+        "account lab (qos normal, short)",
+        "account lab in partition gpu (qos long): at most 4 jobs running, cpu=8 a job",
+        "qos short: at most 2 jobs waiting or running, 00:10:00 a job, gres/gpu=1,node=1 a job",
+    ]
