@@ -6,6 +6,7 @@ prepare  the data step alone: by the agent of node 0, or by a CPU job before
 data     the documents alone, in a folder that is no run: what `muster data` shows
 preflight   what this node is like, in words for its agent: started by it
 decide   what comes after an attempt
+push     the metrics replayed into W&B: `push RUN [--follow]`
 rank, export-rank   one rank, started by an agent that does not fork
 write-checkpoints   writes a rank's checkpoints beside its training; started by the rank
 """
@@ -35,10 +36,12 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run a verb; its exit status: 0 where all ended well, 2 for a wrong command line, else 1."""
     verb, *rest = arguments or [""]
-    if verb not in VERBS or not rest:
+    if verb not in (*VERBS, "push") or not rest:
         print(USAGE, file=sys.stderr)
         return 2
     folder = RunFolder(Path(rest[0]).absolute())
+    if verb == "push":
+        return _push(folder, "--follow" in rest[1:])
     step = _read_step(rest[1:])
     if step is None or (rest[1:] and not verb.startswith("export")):
         print(USAGE, file=sys.stderr)
@@ -127,6 +130,12 @@ def _become_rank(folder: RunFolder, entry: Entry) -> NoReturn:
 
     run_rank(entry, folder, read_node_env(os.environ).attempt, agent_pid=os.getppid())
     leave_process(0)
+
+
+def _push(folder: RunFolder, follow: bool) -> int:
+    from train.metrics.push import push
+
+    return push(folder, follow)
 
 
 def _prepare(folder: RunFolder, _step: int | None) -> int:

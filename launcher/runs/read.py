@@ -72,21 +72,6 @@ def last_text_lines(path: Path, count: int) -> list[str]:
     return lines[-count:] if text.strip() else []
 
 
-def merge_steps(lines: Iterator[Line] | list[Line]) -> dict[int, Line]:
-    """Metrics by step; the keys of later attempts win over those of earlier ones."""
-    steps: dict[int, Line] = {}
-    for line in lines:
-        step = line.get("step")
-        if not isinstance(step, int):
-            continue
-        known = steps.get(step)
-        if known is None or line.get("attempt", 0) > known.get("attempt", 0):
-            steps[step] = dict(line)
-        elif line.get("attempt", 0) == known.get("attempt", 0):
-            known.update(line)
-    return dict(sorted(steps.items()))
-
-
 def list_attempts(folder: RunFolder) -> list[Attempt]:
     """The attempts in the order of their numbers."""
     try:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from conf.layout import RunFolder
+from conf.metrics import merge_steps
 from conf.outcome import AgentReport, Cause, Failure, RankExit
 from launcher.runs.cause import find_root_cause
 from launcher.runs.read import (
     Follower,
     last_text_lines,
     list_attempts,
-    merge_steps,
     number,
     read_lines,
     read_tail,

@@ -32,7 +32,8 @@ QUEUE_LENGTH = 10_000
 """Lines kept while the server is slow; later ones are dropped and counted."""
 OLD_SERVER = "api.wandb.ai"
 """Keys that were stored for it are used for the server's present name as well."""
-_GOOD_ENDS = (State.done, State.stopped)
+Mode = Literal["online", "offline"]
+GOOD_ENDS = (State.done, State.stopped)
 
 
 @dataclass(frozen=True)
@@ -75,18 +76,7 @@ class Tracker:
         tracking = plan.config.tracking
         if tracking.name is TrackerName.none:
             return None
-        arguments = {
-            "id": plan.run_id,
-            "name": tracking.run_name or plan.run_id,
-            "project": tracking.project,
-            "entity": tracking.entity,
-            "tags": list(tracking.tags),
-            "group": tracking.group,
-            "job_type": tracking.job_type,
-            "dir": str(folder.path),
-            "config": redacted(msgspec.to_builtins(plan.config), os.environ)
-            | {"muster": {"run_id": plan.run_id, "world_size": plan.topology.world_size, "attempt": attempt}},
-        }
+        arguments = run_arguments(plan, folder, attempt)
         return cls(arguments, tracking.mode is TrackingMode.online, warn, patience)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -114,38 +104,25 @@ class Tracker:
                 run.log(line)
             self._finish(run, line)
         except Exception as error:
-            self._warn(f"W&B stopped: {_words(error)}; metrics.jsonl goes on")
+            self._warn(f"W&B stopped: {words_of(error)}; metrics.jsonl goes on")
 
     def _start(self) -> Any:
         """A wandb run: online where that is asked for and works, else offline in the run folder."""
         if self._online:
-            problem = _unreachable(self._patience.reach_s)
+            problem = unreachable(self._patience.reach_s)
             if problem is None:
                 try:
                     return self._init("online", resume="allow")
                 except Exception as error:
                     # wandb raises errors of many kinds here, and none of them may reach training.
-                    problem = _words(error)
-                    _end_service()
+                    problem = words_of(error)
+                    end_service()
             self._online = False
             self._warn(f"W&B cannot be reached ({problem}): this attempt is tracked offline")
         return self._init("offline")
 
-    def _init(self, mode: Literal["online", "offline"], **more: Any) -> Any:
-        import wandb
-
-        settings = wandb.Settings(
-            base_url=_server(),
-            console="off",
-            disable_git=True,
-            save_code=False,
-            init_timeout=self._patience.init_s,
-            finish_timeout=self._patience.finish_s,
-        )
-        run = wandb.init(mode=mode, settings=settings, **self._arguments, **more)
-        run.define_metric(STEP)
-        run.define_metric("*", step_metric=STEP)
-        return run
+    def _init(self, mode: Mode, **more: Any) -> Any:
+        return open_run(mode, self._patience, **self._arguments, **more)
 
     def _finish(self, run: Any, state: State) -> None:
         going_on = state in (State.preempted, State.time_limit)
@@ -153,9 +130,66 @@ class Tracker:
             run.mark_preempting()
         run.summary["state"] = state.value
         # W&B shows a run that was marked and ended with an error as preempted, and one without as finished.
-        run.finish(exit_code=0 if state in _GOOD_ENDS else 1)
+        run.finish(exit_code=0 if state in GOOD_ENDS else 1)
         # Offline files are only flushed some time after `finish`, and this process is about to go.
-        _end_service()
+        end_service()
+
+
+def run_arguments(plan: Plan, folder: RunFolder, attempt: int) -> dict[str, Any]:
+    """What wandb.init is told of a run, but for mode and settings: the same id in every attempt, no secrets."""
+    tracking = plan.config.tracking
+    return {
+        "id": plan.run_id,
+        "name": tracking.run_name or plan.run_id,
+        "project": tracking.project,
+        "entity": tracking.entity,
+        "tags": list(tracking.tags),
+        "group": tracking.group,
+        "job_type": tracking.job_type,
+        "dir": str(folder.path),
+        "config": redacted(msgspec.to_builtins(plan.config), os.environ)
+        | {"muster": {"run_id": plan.run_id, "world_size": plan.topology.world_size, "attempt": attempt}},
+    }
+
+
+def open_run(mode: Mode, patience: Patience, **arguments: Any) -> Any:
+    """A wandb run whose metrics are drawn over the optimizer step."""
+    import wandb
+
+    settings = wandb.Settings(
+        base_url=_server(),
+        console="off",
+        disable_git=True,
+        save_code=False,
+        init_timeout=patience.init_s,
+        finish_timeout=patience.finish_s,
+    )
+    run = wandb.init(mode=mode, settings=settings, **arguments)
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP)
+    return run
+
+
+def unreachable(timeout_s: float) -> str | None:
+    """Why the server cannot be used, if it cannot."""
+    try:
+        require_server(_server(), os.environ, timeout_s)
+    except (RuntimeError, OSError) as error:
+        return words_of(error)
+    return None
+
+
+def end_service() -> None:
+    """Take wandb's service process down; waits for it. It also keeps the id of a run that failed to start in use."""
+    import wandb
+
+    wandb.teardown()
+
+
+def words_of(error: Exception) -> str:
+    """An error on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
 
 
 def require_server(address: str, environment: Mapping[str, str], timeout_s: float) -> None:
@@ -176,15 +210,6 @@ def require_server(address: str, environment: Mapping[str, str], timeout_s: floa
         pass
 
 
-def _unreachable(timeout_s: float) -> str | None:
-    """Why the server cannot be used, if it cannot."""
-    try:
-        require_server(_server(), os.environ, timeout_s)
-    except (RuntimeError, OSError) as error:
-        return _words(error)
-    return None
-
-
 def _server() -> str:
     """Where wandb would send a run."""
     import wandb
@@ -192,21 +217,8 @@ def _server() -> str:
     return os.environ.get("WANDB_BASE_URL") or str(wandb.Settings().base_url)
 
 
-def _end_service() -> None:
-    """Take wandb's service process down; waits for it. It also keeps the id of a run that failed to start in use."""
-    import wandb
-
-    wandb.teardown()
-
-
 def _has_netrc_entry(host: str) -> bool:
     try:
         return netrc.netrc(os.environ.get("NETRC") or None).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-def _words(error: Exception) -> str:
-    """An error on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"

@@ -1,0 +1,167 @@
+"""W&B that goes away while a run trains, and comes back for a push: the real SDK against a server that stands in."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conf.layout import RunFolder
+from conf.metrics import merge_steps
+from conf.outcome import Outcome, State, write_outcome
+from conf.schema import RunConfig, TrackingMode
+from tests.dist.runs import write_plan
+from tests.slurm.live import lines, outcome
+from tests.wandb_server import WandbServer
+from train.metrics.track import Patience, Tracker
+
+pytestmark = [pytest.mark.faults, pytest.mark.fault(21), pytest.mark.timeout(580)]
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 12
+EXIT_S = 90.0
+"""Training ends at most 30 s after its last step for W&B's sake (`Patience.close_s`); the rest is Python's own."""
+STEP_S = 0.02
+"""A step of the smallest model on this kind of machine: what a line to W&B costs is held against it."""
+TINY = [
+    "experiment=demo",
+    "name=tracked",
+    "tracking=wandb",
+    "tracking.mode=online",
+    "cluster.ranks_per_node=1",
+    "parallel=zero0",
+    "train.precision=fp32",
+    f"train.max_steps={STEPS}",
+    "train.logging_steps=1",
+    "train.eval_strategy=no",
+    "train.eval_samples=0",
+    "checkpoint.export=never",
+]
+HOWS = ["hang", *(pytest.param(how, marks=pytest.mark.long) for how in ("closed", "unavailable", "slow"))]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """The server, to which every process tracks that starts from here."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "MUSTER_SITE", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with WandbServer() as one:
+        use(one, monkeypatch)
+        yield one
+
+
+def use(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def muster(folder: Path, *words: str) -> str:
+    argv = [sys.executable, str(ROOT / "muster.py"), *words]
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_server_that_fails_costs_no_run_and_a_push_completes(
+    how: Any, server: WandbServer, tmp_path: Path, figures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.behave_once_open(how)
+    muster(tmp_path, "run", *TINY)
+    ended = time.time()
+    (path,) = tmp_path.glob("runs/tracked-*")
+    folder = RunFolder(path)
+    trained = [line for line in lines(folder.metrics) if "train/loss" in line]
+    assert [line["step"] for line in trained] == list(range(1, STEPS + 1))
+    assert outcome(folder)["state"] == "done"
+    assert len(server.runs) == 1
+    figures["exit_s"] = round(ended - trained[-1]["time"], 1)
+    assert figures["exit_s"] < EXIT_S
+
+    with WandbServer() as second:
+        use(second, monkeypatch)
+        pushed = []
+        for _ in range(2):
+            assert f"{len(merge_steps(lines(folder.metrics)))} steps" in muster(tmp_path, "push", path.name)
+            pushed.append(second.run(path.name).history)
+    assert pushed[0] == pushed[1]
+    losses = {row["train/global_step"]: row["train/loss"] for row in pushed[1] if "train/loss" in row}
+    assert losses == {line["step"]: line["train/loss"] for line in trained}
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_line_costs_the_step_nothing(how: Any, server: WandbServer, tmp_path: Path, figures: dict[str, Any]) -> None:
+    """The training thread only puts lines into a queue: within 5 % of the shortest step, whatever the server does."""
+    folder, plan = write_plan(tmp_path / "run", tracked())
+    server.behave_once_open(how)
+    warnings: list[str] = []
+    tracker = Tracker.open(plan, folder, 0, warnings.append, Patience(init_s=10, finish_s=2, close_s=5))
+    assert tracker is not None
+    costs = []
+    for step in range(1000):
+        started = time.perf_counter()
+        tracker.log(step, {"train/loss": 1.0, "train/grad_norm": 1.0})
+        costs.append(time.perf_counter() - started)
+    figures["line_ms"] = round(1000 * statistics.mean(sorted(costs)[:-10]), 4)
+    assert figures["line_ms"] < 1000 * 0.05 * STEP_S
+    started = time.monotonic()
+    tracker.close("done")
+    assert time.monotonic() - started < 20
+
+
+def test_a_push_puts_right_what_attempts_did_twice(server: WandbServer, tmp_path: Path) -> None:
+    """While it follows, a second attempt makes step 2 again; in the end W&B has each step once, as it was last."""
+    folder, plan = write_plan(tmp_path / "run", tracked())
+    append(folder, *({"step": step, "attempt": 0, "time": 1.0, "train/loss": 1.0 / step} for step in (1, 2, 3)))
+    argv = [sys.executable, "-m", "train", "push", str(folder.path), "--follow"]
+    process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not (server.runs and len(server.run(plan.run_id).rows) >= 2):
+        assert time.monotonic() < deadline, "nothing was sent while it follows"
+        time.sleep(0.2)
+    redone = [{"step": step, "attempt": 1, "time": 2.0, "train/loss": 10.0 + step} for step in (2, 3, 4)]
+    append(folder, *redone, {"step": 4, "attempt": 1, "time": 2.0, "eval/loss": float(4), "train/grad_norm": "nan"})
+    write_outcome(folder.outcome, Outcome(State.done, "all steps are done", 4, 1, 3.0, metrics={"eval/loss": 4.0}))
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    run = server.run(plan.run_id)
+    rows = run.history
+    assert [(row["train/global_step"], row["train/loss"]) for row in rows] == [(1, 1), (2, 12), (3, 13), (4, 14)]
+    assert rows[-1]["eval/loss"] == 4
+    assert rows[-1]["train/grad_norm"] != rows[-1]["train/grad_norm"]  # not a number
+    assert (run.summary["state"], run.exit_code, run.display_name) == ("done", 0, plan.run_id)
+
+
+def test_attempts_go_on_in_one_run_and_preemption_is_said(server: WandbServer, tmp_path: Path) -> None:
+    folder, plan = write_plan(tmp_path / "run", tracked())
+    for attempt, state in enumerate(("preempted", "done")):
+        tracker = Tracker.open(plan, folder, attempt, patience=Patience(close_s=60))
+        assert tracker is not None
+        tracker.log(attempt + 1, {"train/loss": 1.0})
+        tracker.close(state)
+        run = server.run(plan.run_id)
+        assert (run.preempting, run.summary["state"], run.exit_code) == (True, state, 1 - attempt)
+    assert len(server.runs) == 1
+    assert [row["train/global_step"] for row in run.history] == [1, 2]
+
+
+def tracked() -> RunConfig:
+    config = RunConfig()
+    config.tracking.mode = TrackingMode.online
+    return config
+
+
+def append(folder: RunFolder, *values: dict[str, Any]) -> None:
+    with folder.metrics.open("a") as file:
+        file.write("".join(json.dumps(value) + "\n" for value in values))
