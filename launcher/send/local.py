@@ -18,6 +18,7 @@ from conf.layout import Attempt, RunFolder
 from conf.outcome import Outcome, read_outcome
 from launcher.problems import MusterError
 from launcher.runs.read import last_text_lines, list_attempts, read_job
+from launcher.runs.rundir import require_safe
 from launcher.send.interrupts import Interrupts, interrupt
 from launcher.show.progress import Progress
 
@@ -38,7 +39,12 @@ class LocalEnd:
 
 
 def start_script(folder: RunFolder) -> subprocess.Popen[bytes]:
-    """Start `job.sh` in a session of its own, without a word; its logs are in the run folder."""
+    """Start `job.sh` in a session of its own, without a word; its logs are in the run folder.
+
+    Raises:
+        MusterError: others could have written the folder.
+    """
+    require_safe(folder)
     return subprocess.Popen(
         ["bash", str(folder.job_sh)],
         stdin=subprocess.DEVNULL,
@@ -52,8 +58,9 @@ def run_local(folder: RunFolder, script: list[str], total_steps: int | None) -> 
     """Run `script` (normally `bash RUN/job.sh`) to its end with a live line.
 
     Raises:
-        MusterError: bash could not be started.
+        MusterError: bash could not be started, or others could have written the folder.
     """
+    require_safe(folder)
     before = list_attempts(folder)
     with tempfile.TemporaryDirectory(prefix="muster-") as scratch:
         words = Path(scratch) / "words"

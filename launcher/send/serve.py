@@ -18,6 +18,7 @@ from conf.serving import KEY_VARIABLE, LOOPBACK, ServeSettings, encode_settings
 from launcher.problems import ConfigurationError, MusterError, NotFoundError, Problem
 from launcher.render.snapshot import pack_muster
 from launcher.runs import target
+from launcher.runs.rundir import require_safe
 from launcher.send.interrupts import handled
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -51,6 +52,7 @@ def find_model(argument: str, given_root: str | None, base: str = "") -> Model:
 
     Raises:
         NotFoundError: there is no such run or folder, or no model in it.
+        MusterError: others could have written the run's folder.
     """
     folder = Path(argument).expanduser().absolute()
     if _holds_model(folder):
@@ -58,6 +60,7 @@ def find_model(argument: str, given_root: str | None, base: str = "") -> Model:
     if folder.is_dir() and not RunFolder(folder).run_json.is_file():
         raise NotFoundError(f"{folder} has no {CONFIG} and no {ADAPTER_CONFIG}: it is no model, no adapter and no run")
     run = target.find(argument, given_root)
+    require_safe(run)  # what it says of Python and of code that comes with the model is followed
     return _of_run(run, base)
 
 

@@ -11,6 +11,7 @@ from conf.record import Plan
 from launcher.facts.slurm import DEVCLUSTER
 from launcher.problems import SchedulerError
 from launcher.render.job import exports_after, exports_last
+from launcher.runs.rundir import require_safe
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, unanswered, write_line
 from launcher.send.refusal import refused
 from launcher.send.scheduler import client_of
@@ -44,7 +45,9 @@ def send(folder: RunFolder, plan: Plan, purpose: str = TRAIN, after: str = "", w
 
     Raises:
         SchedulerError: Slurm refused or could not be reached.
+        MusterError: others could have written the folder, whose files would run as this person.
     """
+    require_safe(folder)
     path = script_of(folder, purpose).absolute()
     client = client_of(plan)
     known = {sent.job_id.partition("_")[0] for sent in read_submissions(folder)}

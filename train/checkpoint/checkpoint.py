@@ -192,12 +192,13 @@ def load(engine: Engine, info: CheckpointInfo, world: World, journal: Journal) -
     """
     _require_same_layout(info.manifest, engine.zero_stage)
     saved, path = info.manifest.world_size, info.path
+    readable = frozenset(path / entry.name for entry in info.manifest.files)
     if saved == world.size or engine.zero_stage == 0:
-        client_state = engine.load_states(path / STATES, frozenset(path / entry.name for entry in info.manifest.files))
+        client_state = engine.load_states(path / STATES, readable)
     else:
         client_state = _load_converted(engine, info, world, journal)
     if world.rank < saved:
-        random_state.read(path / STATES, world.rank)
+        random_state.read(path / STATES, world.rank, readable)
     else:
         random_state.seed(f"{info.manifest.run_id} step {info.step} rank {world.rank}")
     state: dict[str, Any] = client_state["muster"]

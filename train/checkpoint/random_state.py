@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 from pathlib import Path
@@ -21,9 +22,16 @@ def capture() -> dict[str, Any]:
     }
 
 
-def read(folder: Path, rank: int) -> None:
-    """Set this rank's generators as `capture` found them. The file has to be verified before."""
-    state: dict[str, Any] = torch.load(path_of(folder, rank), map_location="cpu", weights_only=False)
+def read(folder: Path, rank: int, readable: frozenset[Path]) -> None:
+    """Set this rank's generators as `capture` found them.
+
+    Raises:
+        PermissionError: the file is not among `readable`, those that the caller verified: unpickling runs code.
+    """
+    path = path_of(folder, rank)
+    if path not in readable:
+        raise PermissionError(errno.EPERM, "not a verified file of this checkpoint", str(path))
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
