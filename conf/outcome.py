@@ -154,11 +154,17 @@ def write_outcome(path: Path, outcome: Outcome) -> None:
 
 
 def read_outcome(path: Path) -> Optional[Outcome]:
-    """The outcome, or None where none was written yet."""
+    """The outcome, or None where none was written yet.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Outcome)
     except FileNotFoundError:
         return None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no outcome: {error}") from error
 
 
 def read_records(folder: Path, kind: type[T]) -> list[T]:
@@ -167,7 +173,7 @@ def read_records(folder: Path, kind: type[T]) -> list[T]:
     for path in sorted(folder.glob("*.json")):
         try:
             found.append(msgspec.json.decode(path.read_bytes(), type=kind))
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):
             continue
     return found
 

@@ -128,5 +128,5 @@ def read_plan(path: Path) -> Plan:
         if version != SCHEMA_VERSION:
             raise ValueError(f"{path} has schema version {version}; this Muster reads {SCHEMA_VERSION}")
         return msgspec.json.decode(content, type=Plan)
-    except (msgspec.DecodeError, AttributeError) as error:
+    except (msgspec.DecodeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a plan: {error}") from error

@@ -18,6 +18,7 @@ from launcher.compose.files_check import FileReport, check_file
 from launcher.compose.keys import GROUPS
 from launcher.compose.layers import FOLDER, PACKAGE, PERSON, SITE, Layer, Layers, activate, find_layers, package_folder
 from launcher.compose.overrides_check import Checked, check_overrides
+from launcher.compose.values import SECRET_NAME
 from launcher.problems import ConfigurationError, Problem
 
 
@@ -66,10 +67,10 @@ def to_config(composed: Any) -> RunConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    missing = sorted(OmegaConf.missing_keys(composed))
-    if missing:
-        raise ConfigurationError([Problem(key, "", "has to be given", f"{key}=…") for key in missing])
     try:
+        missing = sorted(OmegaConf.missing_keys(composed))  # it resolves interpolations as well
+        if missing:
+            raise ConfigurationError([Problem(key, "", "has to be given", f"{key}=…") for key in missing])
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
         raise ConfigurationError([_hydra_problem(error)]) from error
@@ -188,6 +189,7 @@ def prepare_hydra(layers: Layers) -> None:
 
     activate(layers)
     _find_plugins()
+    OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
     store = ConfigStore.instance()
     if "schema.yaml" not in store.repo:
         store.store(name="schema", node=RunConfig)
@@ -199,6 +201,15 @@ def prepare_hydra(layers: Layers) -> None:
             values["site_values" if layer.name == SITE else "person_values"].append(content)
     for name, contents in values.items():
         store.store(name=name, node=OmegaConf.merge({}, *contents))
+
+
+def _variable(name: str, *default: str | None) -> str | None:
+    """`${oc.env:NAME,default}` for a configuration, whose values lie in run folders: not for secrets."""
+    from omegaconf.resolvers import oc
+
+    if SECRET_NAME.search(name):
+        raise ValueError(f"{name} would write a secret into the run folder; secrets are read where they are used")
+    return oc.env(name, *default)
 
 
 def _find_plugins() -> None:

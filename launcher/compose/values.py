@@ -11,7 +11,7 @@ from launcher.problems import Problem, nearest
 
 BOOLEAN_WORDS = {"true", "false", "yes", "no", "on", "off", "y", "n", "1", "0"}
 INTERPOLATION = re.compile(r"\$\{")
-SECRET_NAME = re.compile(r"(?i)(token|api_?key|secret|password|passwd|credential)")
+SECRET_NAME = re.compile(r"(?i)(token|secret|passw|credential|private|(api|access|auth)_?key)")
 
 
 def value_problem(key: Key, path: str, value: Any, text: str | None = None, quote_with: str = "'") -> Problem | None:

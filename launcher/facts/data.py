@@ -219,7 +219,10 @@ def _add_array(survey: Survey, file: IO[bytes], size: int) -> None:
             f"is one JSON array of more than {COUNTED_BYTES >> 20} MiB; JSON lines are read piece by piece"
         )
     file.seek(0)
-    rows = msgspec.json.decode(without_mark(file.read()))
+    try:
+        rows = msgspec.json.decode(without_mark(file.read()))
+    except RecursionError as error:
+        raise ValueError(f"is nested too deeply: {error}") from error
     for number, row in enumerate(rows, 1):
         try:
             survey.add(row, number)

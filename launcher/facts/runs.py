@@ -51,7 +51,7 @@ def read_run(path: Path, name: str) -> ExistingRun | None:
     try:
         plan = msgspec.json.decode(RunFolder(path).run_json.read_bytes())
         return ExistingRun(path.name, name, str(path), flat_content(plan["config"]))
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
+    except (OSError, msgspec.DecodeError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -22,7 +22,7 @@ def parse_line(text: bytes | str) -> Line | None:
     """One JSON object, or None where the line is broken or holds something else."""
     try:
         line = json.loads(text)
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None
 

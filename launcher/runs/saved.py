@@ -27,7 +27,7 @@ def find_saved(folder: RunFolder) -> Saved | None:
     for step in sorted((int(name[1]) for name in found if name), reverse=True):
         try:
             return msgspec.json.decode(folder.manifest(step).read_bytes(), type=Saved)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):
             continue
     return None
 

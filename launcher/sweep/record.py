@@ -94,5 +94,5 @@ def read_sweep(path: Path) -> Sweep:
         if version != SCHEMA_VERSION:
             raise ValueError(f"{path} has schema version {version}; this Muster reads {SCHEMA_VERSION}")
         return msgspec.json.decode(content, type=Sweep)
-    except (msgspec.DecodeError, AttributeError) as error:
+    except (msgspec.DecodeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a sweep: {error}") from error

@@ -88,7 +88,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise BadCheckpointError(f"there is no {FILE_NAME}") from None
     except OSError as error:
         raise BadCheckpointError(f"{FILE_NAME} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise BadCheckpointError(f"{FILE_NAME} is not a manifest: {error}") from error
     for entry in manifest.files:
         if PurePosixPath(entry.name).is_absolute() or ".." in PurePosixPath(entry.name).parts:

@@ -106,7 +106,7 @@ def _json(path: Path, line: int, offset: int) -> Iterator[Block]:
 def _array(path: Path, content: bytes, done: int) -> Block:
     try:
         values = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: {encoding_fault(content, 0) or f'not a JSON array: {error}'}") from error
     rows = [Row(number, value) for number, value in enumerate(values, 1) if isinstance(value, dict)]
     bad = [no_object(str(path), number, value) for number, value in enumerate(values, 1) if not isinstance(value, dict)]

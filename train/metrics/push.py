@@ -126,7 +126,7 @@ class Lines:
         for line in whole.splitlines():
             try:
                 self._all.append(msgspec.json.decode(line, type=dict[str, Any]))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 continue
         self.steps = merge_steps(self._all)
 
