@@ -48,8 +48,8 @@ def run(argv: list[str]) -> int:
 def _standings(flags: Any) -> tuple[list[Standing], list[str]]:
     """The runs asked for, newest first, and what could not be read."""
     from launcher.runs import rundir, target
+    from launcher.runs.accounting import with_accounting
     from launcher.runs.standing import stand
-    from launcher.runs.witness import with_accounting
     from launcher.send.scheduler import live_jobs
 
     root = target.run_root(flags.run_root)

@@ -19,7 +19,7 @@ from conf.outcome import Outcome, State, write_outcome
 from conf.schema import RunConfig, TrackingMode
 from tests.dist.runs import write_plan
 from tests.slurm.live import lines, outcome
-from tests.wandb_server import WandbServer
+from tests.wandb_server import KEY, WandbServer
 from train.metrics.track import Patience, Tracker
 
 pytestmark = [pytest.mark.faults, pytest.mark.fault(21), pytest.mark.timeout(580)]
@@ -44,6 +44,7 @@ TINY = [
     "train.eval_samples=0",
     "checkpoint.export=never",
 ]
+SECRETS = {"HF_TOKEN": "hf_canary5f2d9c81canary5f2d", "AWS_SECRET_ACCESS_KEY": "canary7a8b9c0d1e2f"}
 HOWS = ["hang", *(pytest.param(how, marks=pytest.mark.long) for how in ("closed", "unavailable", "slow"))]
 
 
@@ -62,8 +63,12 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbSer
 
 
 def use(server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in server.environment.items():
+    for name, value in {**server.environment, **SECRETS}.items():
         monkeypatch.setenv(name, value)
+
+
+def holds_canary(content: bytes) -> bool:
+    return any(value.encode() in content for value in (KEY, *SECRETS.values()))
 
 
 def muster(folder: Path, *words: str) -> str:
@@ -96,6 +101,8 @@ def test_a_server_that_fails_costs_no_run_and_a_push_completes(
             assert f"{len(merge_steps(lines(folder.metrics)))} steps" in muster(tmp_path, "push", path.name)
             pushed.append(second.run(path.name).history)
     assert pushed[0] == pushed[1]
+    assert not [path for path in path.rglob("*") if path.is_file() and holds_canary(path.read_bytes())]
+    assert not holds_canary((server.traffic() + second.traffic()).encode())
     losses = {row["train/global_step"]: row["train/loss"] for row in pushed[1] if "train/loss" in row}
     assert losses == {line["step"]: line["train/loss"] for line in trained}
 
