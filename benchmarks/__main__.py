@@ -19,6 +19,8 @@ NAMES = (
     "resume",
     "activations",
     "memory_states",
+    "estimate",
+    "gpu_peaks",
 )
 
 
