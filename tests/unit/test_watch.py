@@ -175,6 +175,14 @@ def test_memory_kills_where_nothing_counts(tmp_path: Path) -> None:
     assert read_log(0.0, tmp_path / "none") == []
 
 
+FRAME = '  File "/x/{name}.py", line {line} in call\n'
+CRASH = (
+    "step 7 loss 2.1\nFatal Python error: Segmentation fault\n\nThread 0x01 (most recent call first):\n"
+    + FRAME.format(name="waits", line=1)
+    + "\nCurrent thread 0x02 (most recent call first):\n"
+    + "".join(FRAME.format(name=f"own{line}", line=line) for line in range(70))
+    + "\nExtension modules: numpy, torch (total: 2)\n"
+)
 ABORT = """\
 step 7 loss 2.1
 terminate called after throwing an instance of 'c10::DistBackendError'
@@ -189,9 +197,10 @@ terminate called after throwing an instance of 'c10::DistBackendError'
         (signal.SIGABRT, ABORT, Cause.nccl_timeout, "terminate called"),
         (signal.SIGABRT, "double free or corruption (out)\n", Cause.killed, ""),
         (signal.SIGSEGV, "step 1\nFatal Python error: Segmentation fault\n\n  File x.py\n", Cause.killed, "File x.py"),
+        (signal.SIGSEGV, CRASH, Cause.killed, "own0.py"),
         (signal.SIGKILL, ABORT, Cause.killed, "terminate called"),
     ],
-    ids=["NCCL's watchdog", "glibc", "Python's stack", "killed"],
+    ids=["NCCL's watchdog", "glibc", "Python's stack", "a long stack", "killed"],
 )
 def test_a_crash_leaves_its_words_in_the_log(tmp_path: Path, number: int, log: str, cause: Cause, trace: str) -> None:
     attempt = Attempt(tmp_path)
@@ -201,6 +210,8 @@ def test_a_crash_leaves_its_words_in_the_log(tmp_path: Path, number: int, log: s
     failure = msgspec.json.decode(attempt.failure(1).read_bytes(), type=Failure)
     assert failure.cause is cause
     assert trace in failure.traceback
+    assert len(failure.traceback.splitlines()) <= 13
+    assert "waits.py" not in failure.traceback
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 
 from conf.cause import ABORTED, classify_exit, describe_exit, ended_badly
@@ -28,6 +29,10 @@ GRACE_S = 5.0
 
 FATAL = ("Fatal Python error:", ABORTED)
 """How the last words of a crashing process begin, in Python's faulthandler and in C++."""
+INNERMOST_FIRST = "most recent call first"
+FATAL_SAID, FATAL_FRAMES = 3, 10
+CRASH_LINES = 800
+"""Lines from the end of a log within which a crash begins; a stack of each thread follows it."""
 
 
 class Watch:
@@ -167,7 +172,8 @@ def speak_for_the_silent(attempt: Attempt, node: int, exits: list[RankExit], out
 
 def _silent_failure(attempt: Attempt, node: int, rank_exit: RankExit, out_of_memory: bool) -> Failure:
     """What can be known of a rank that said nothing: its end, the kernel's count, the end of its log."""
-    lines = read_tail(attempt.rank_log(node, rank_exit.rank))
+    log = attempt.rank_log(node, rank_exit.rank)
+    lines = read_tail(log)
     cause = classify_exit(rank_exit.exit_status, rank_exit.signal, out_of_memory, lines)
     message = describe_exit(rank_exit.exit_status, rank_exit.signal)
     printed = last_traceback(lines) if rank_exit.exit_status else []
@@ -185,15 +191,24 @@ def _silent_failure(attempt: Attempt, node: int, rank_exit: RankExit, out_of_mem
         time=rank_exit.time,
         cause=cause,
         message=message,
-        traceback="\n".join(printed) or fatal_lines(lines),
+        traceback="\n".join(printed) or fatal_lines(read_tail(log, CRASH_LINES)),
         pid=rank_exit.pid,
     )
 
 
 def fatal_lines(lines: Sequence[str]) -> str:
-    """Where a process was when it crashed: what faulthandler or C++ left at the end of its log; empty without that."""
-    begun = [index for index, line in enumerate(lines) if line.startswith(FATAL)]
-    return "\n".join(lines[begun[-1] :]) if begun else ""
+    """What a crashing process left in its log, without the rest of it: empty where it left nothing.
+
+    C++ says what it threw; then comes Python's faulthandler, the innermost lines first, the crashing thread last.
+    """
+    begun = next((place for place, line in enumerate(lines) if line.startswith(FATAL)), None)
+    if begun is None:
+        return ""
+    own = lines[begun:]
+    said = [line for line in takewhile(lambda line: INNERMOST_FIRST not in line, own) if line.strip()]
+    current = next((place for place, line in enumerate(own) if line.startswith("Current thread")), len(own))
+    stack = takewhile(str.strip, own[current:])
+    return "\n".join([*said[:FATAL_SAID], *islice(stack, FATAL_FRAMES)])
 
 
 def write_report(attempt: Attempt, report: AgentReport) -> None:
