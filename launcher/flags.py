@@ -13,6 +13,9 @@ configuration: key=value  +key=value  ~key  group=choice      every key: docs/re
 """
 
 
+NO_CACHE = "neither read nor write what is kept in your cache folder of models that no formula knows"
+
+
 class Parser(argparse.ArgumentParser):
     """argparse without abbreviations, with examples kept as they are written."""
 

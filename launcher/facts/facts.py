@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launcher.facts.architecture import Made
 from launcher.facts.data import DataFile
 from launcher.facts.model import ModelFacts
 from launcher.facts.nodes import NodeFacts
@@ -51,7 +52,7 @@ class Facts:
     packages found beside the running interpreter. `passed_env` are variables that travel with the run. `data_files`
     are by their key (`data.train_file`). `run_root` and `cwd` are absolute; `run_root_error` is why no run can be made
     there, or empty; `free_bytes` is what is free there. `existing_runs` are those that have the run's name, `saves` how
-    fast runs there have saved. `chat_template` is the text of `data.chat_template`, read where that names a file. A
+    fast runs there have saved. `made` are the weights of an architecture that no formula knows. `chat_template` is the text of `data.chat_template`, read where that names a file. A
     person's own program (`script`) has no model and no data here.
     """
 
@@ -69,6 +70,7 @@ class Facts:
     versions: Mapping[str, str] = field(default_factory=dict)
     passed_env: Mapping[str, str] = field(default_factory=dict)
     model: ModelFacts = field(default_factory=ModelFacts)
+    made: Made = field(default_factory=Made)
     data_files: Mapping[str, DataFile] = field(default_factory=dict)
     existing_runs: tuple[ExistingRun, ...] = ()
     saves: tuple[MeasuredSave, ...] = ()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import slurm.scripts
 from conf.schema import ClusterKind, RunConfig, TaskName
 from launcher.facts import machine as facts_machine
+from launcher.facts.architecture import Made, Workshop, cache_folder, made_shape
 from launcher.facts.data import DataFile, gather_data
 from launcher.facts.facts import CodeFacts, Facts
 from launcher.facts.hub import Hub
@@ -26,6 +27,7 @@ from launcher.facts.script import ScriptFacts, gather_script
 from launcher.facts.slurm import gather_slurm
 from launcher.facts.speed import gather_saves
 from launcher.plan.content import run_name
+from launcher.plan.shapes.known import UNKNOWN_LABELS, model_config, shape_of
 from launcher.render import snapshot
 
 PACKAGE_ROOT = Path(__file__).absolute().parents[2]
@@ -47,8 +49,9 @@ def gather(config: RunConfig, *, fetch: bool = True) -> Facts:
 class Gatherer:
     """`gather` for the configurations of a sweep: what several of them ask for is looked at once."""
 
-    def __init__(self, *, fetch: bool = True):
-        self._fetch = fetch
+    def __init__(self, *, fetch: bool = True, remember: bool = True):
+        """`remember`: the person's cache folder may be read and written."""
+        self._fetch, self._remember = fetch, remember
         self._seen: dict[tuple[str, str], Any] = {}
 
     def __call__(self, config: RunConfig) -> Facts:
@@ -80,6 +83,16 @@ class Gatherer:
             data_files = self._once(
                 "data", (config.data, python), lambda: gather_data(config.data, cwd, BUILTIN_DATA, hub)
             )
+        versions = self._once("versions", "", facts_machine.versions)
+        workshop = Workshop(
+            hub.python,
+            environment,
+            versions.get("transformers", ""),
+            cache_folder(environment) if self._remember else None,
+        )
+        made = self._once(
+            "made", (config.model, config.task, config.cluster.python), lambda: _made(config, model, workshop)
+        )
         return Facts(
             user=_user(),
             host=socket.gethostname(),
@@ -92,10 +105,11 @@ class Gatherer:
             gpus=self._once("gpus", "", facts_machine.local_gpus) if asks_for_gpus else (),
             python=config.cluster.python or sys.executable,
             python_has=self._once("packages", "", facts_machine.heavy_packages),
-            versions=self._once("versions", "", facts_machine.versions),
+            versions=versions,
             passed_env=passed,
             model=model,
             data_files=data_files,
+            made=made,
             existing_runs=runs,
             saves=self._once("saves", run_root, lambda: gather_saves(run_root)) if asks_slurm else (),
             chat_template=_template(config.data.chat_template, cwd),
@@ -113,6 +127,15 @@ class Gatherer:
             self._seen[key] = look()
         seen: T = self._seen[key]
         return seen
+
+
+def _made(config: RunConfig, model: ModelFacts, workshop: Workshop) -> Made:
+    """The weights of a model that no formula knows."""
+    content = model_config(config, model.config)
+    labels = len(config.task.labels) or UNKNOWN_LABELS
+    if model.error or not content.get("model_type") or shape_of(content, config.task.name, labels) is not None:
+        return Made()
+    return made_shape(content, config.task.name, labels, workshop)
 
 
 def _hub(config: RunConfig, environment: dict[str, str], fetch: bool) -> Hub:

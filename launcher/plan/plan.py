@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from conf.adapters import has_virtual_tokens
 from conf.architectures import PACKABLE
@@ -26,7 +25,7 @@ from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
 from launcher.plan.script import script_plan
 from launcher.plan.selection import selection_notes
-from launcher.plan.shapes.known import UNKNOWN_LABELS, hidden_size, shape_of
+from launcher.plan.shapes.known import UNKNOWN_LABELS, hidden_size, model_config, shape_of
 from launcher.plan.shapes.weights import Shape
 from launcher.plan.topology import make_topology
 from launcher.plan.trainable import quantized_parameters, trained_of
@@ -115,7 +114,7 @@ def subject_of(
         batch=planned,
         zero=zero.deepspeed_json(config, topology, planned, width)["zero_optimization"],
         packing=packing,
-        model=model_config(config, facts),
+        model=model_config(config, facts.model.config),
         shape=shape,
         trained=trained,
         parameters=parameters,
@@ -153,17 +152,10 @@ def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -
     return batches.packed_batch(config.train, world_size, config.data.max_length, document_tokens(config, facts))
 
 
-def model_config(config: RunConfig, facts: Facts) -> dict[str, Any]:
-    """The model's config.json, with the vocabulary of a tokenizer that will be trained."""
-    shape = dict(facts.model.config)
-    if config.model.tokenizer_name_or_path == "train":
-        shape.setdefault("vocab_size", config.model.tokenizer_vocab_size)
-    return shape
-
-
 def known_shape(config: RunConfig, facts: Facts) -> Shape | None:
-    """The model weight by weight, where its architecture is known."""
-    return shape_of(model_config(config, facts), config.task.name, len(config.task.labels) or UNKNOWN_LABELS)
+    """The model weight by weight: by formula, else as the ranks' Python made it without memory."""
+    content = model_config(config, facts.model.config)
+    return shape_of(content, config.task.name, len(config.task.labels) or UNKNOWN_LABELS) or facts.made.shape
 
 
 def parameters_of(facts: Facts, known: Shape | None) -> int | None:

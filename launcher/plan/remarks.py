@@ -43,7 +43,8 @@ def model_notes(plan: Plan, facts: Facts) -> list[str]:
     if facts.model.commit:
         notes.append(f"model: commit {facts.model.commit} in {facts.model.folder}")
     if plan.parameters is None:
-        notes.append("the number of parameters is not known from config.json or safetensors files")
+        why = f": {facts.made.error}" if facts.made.error else ""
+        notes.append(f"the number of parameters is not known from config.json or safetensors files{why}")
     return notes
 
 

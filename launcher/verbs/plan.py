@@ -25,19 +25,20 @@ muster plan experiment=demo --files ./what-would-be-sent
 def run(argv: list[str]) -> int:
     """Print the plan of a configuration."""
     from launcher.compose.overrides import split
-    from launcher.flags import Parser
+    from launcher.flags import NO_CACHE, Parser
 
     parser = Parser("plan", HELP, EXAMPLES, overrides=True)
     parser.add_argument("--json", action="store_true", help="the plan as run.json will hold it, with the files' sizes")
     parser.add_argument("--show", metavar="FILE", help="print one file of the run folder, byte for byte")
     parser.add_argument("--files", metavar="FOLDER", help="write all files that would be sent into a new folder")
+    parser.add_argument("--no-cache", action="store_true", help=NO_CACHE)
     flags, words = split(parser, argv)
 
     from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
     from launcher.send.sweep import each_run
     from launcher.verbs.sweep_search import plan_search
 
-    look = Gatherer(fetch=False)
+    look = Gatherer(fetch=False, remember=not flags.no_cache)
     in_full = flags.json or flags.show or flags.files
     return each_run(
         words,

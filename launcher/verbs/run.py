@@ -22,10 +22,11 @@ DEMO = ["experiment=demo"]
 def run(argv: list[str]) -> int:
     """Plan, make the run folder, train, say how it went."""
     from launcher.compose.overrides import split
-    from launcher.flags import Parser
+    from launcher.flags import NO_CACHE, Parser
 
     parser = Parser("run", HELP, EXAMPLES, overrides=True)
-    _, words = split(parser, argv)
+    parser.add_argument("--no-cache", action="store_true", help=NO_CACHE)
+    flags, words = split(parser, argv)
     if not argv:
         print("No arguments: the demo, `muster run experiment=demo`. Its plan: `muster plan experiment=demo`.\n")
         words = DEMO
@@ -33,7 +34,7 @@ def run(argv: list[str]) -> int:
     from launcher.send.sweep import each_run
     from launcher.verbs.sweep_search import run_search
 
-    look = Gatherer()
+    look = Gatherer(remember=not flags.no_cache)
     return each_run(words, lambda config, words: _prepare(config, words, look), _run, _run_sweep, run_search)
 
 

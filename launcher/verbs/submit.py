@@ -22,19 +22,20 @@ muster submit experiment=gsm8k cluster=slurm -m optim.learning_rate=1e-5,2e-5   
 def run(argv: list[str]) -> int:
     """Plan, ask sbatch whether it would take it, make the run folder, send."""
     from launcher.compose.overrides import split
-    from launcher.flags import Parser
+    from launcher.flags import NO_CACHE, Parser
 
     parser = Parser("submit", HELP, EXAMPLES, overrides=True)
     parser.add_argument(
         "--json", action="store_true", help="one line of JSON: id, folder, job_id; of a sweep all its points"
     )
+    parser.add_argument("--no-cache", action="store_true", help=NO_CACHE)
     flags, words = split(parser, argv)
 
     from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
     from launcher.send.sweep import each_run
     from launcher.verbs.sweep_search import submit_search
 
-    look = Gatherer()
+    look = Gatherer(remember=not flags.no_cache)
     return each_run(
         words,
         lambda config, words: _prepare(config, words, look),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from conf.schema import TaskName
+from conf.schema import RunConfig, TaskName
 from launcher.plan.shapes import encoders, pairs
 from launcher.plan.shapes.decoders import FAMILIES, decoder
 from launcher.plan.shapes.older import gpt2, gpt_neox
@@ -48,6 +49,14 @@ def shape_of(config: Config, task: TaskName = TaskName.causal_lm, labels: int = 
         return _PAIRS[kind](config) if kind in _PAIRS and not classifies else None
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def model_config(config: RunConfig, content: Config) -> dict[str, Any]:
+    """The model's config.json, with the vocabulary of a tokenizer that will be trained."""
+    shape = dict(content)
+    if config.model.tokenizer_name_or_path == "train":
+        shape.setdefault("vocab_size", config.model.tokenizer_vocab_size)
+    return shape
 
 
 def count_parameters(config: Config, task: TaskName = TaskName.causal_lm, labels: int = UNKNOWN_LABELS) -> int | None:
