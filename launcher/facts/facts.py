@@ -52,8 +52,9 @@ class Facts:
     packages found beside the running interpreter. `passed_env` are variables that travel with the run. `data_files`
     are by their key (`data.train_file`). `run_root` and `cwd` are absolute; `run_root_error` is why no run can be made
     there, or empty; `free_bytes` is what is free there. `existing_runs` are those that have the run's name, `saves` how
-    fast runs there have saved. `made` are the weights of an architecture that no formula knows. `chat_template` is the text of `data.chat_template`, read where that names a file. A
-    person's own program (`script`) has no model and no data here.
+    fast runs there have saved. `made` are the weights of an architecture that no formula knows. `chat_template` is the
+    text of `data.chat_template`, read where that names a file. A person's own program (`script`) has no model and no
+    data here.
     """
 
     user: str = ""
