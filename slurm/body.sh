@@ -326,6 +326,7 @@ run_ranks() {
   kill "$watcher" 2>/dev/null
   ((ranks_status == 127)) && ranks_status=1
   say "the ranks' step ended with status $ranks_status"
+  ((ranks_status == 0)) || note_unreached
 }
 
 # decide: the word of train/node/decide.py, which runs in the ranks' environment on the first node.

@@ -186,6 +186,16 @@ note_down() {
   ((${#lost[@]} == 0)) || printf '%s\n' "${lost[@]}" >"$1/down"
 }
 
+# note_unreached: nodes on which srun could not start the step, over a cut link for one, count as lost as well.
+note_unreached() {
+  local line
+  while IFS= read -r line; do
+    [[ $line =~ Task\ launch\ for\ StepId=[^\ ]+\ failed\ on\ node\ ([^:\ ]+):\ (.*) ]] &&
+      printf '%s not reached by %s: %s\n' "${BASH_REMATCH[1]}" "${hosts[0]}" "${BASH_REMATCH[2]}"
+  done <"$folder/logs/job.log" | sort -u >"$folder/.down"
+  if [[ -s $folder/.down ]]; then mv "$folder/.down" "$folder/down"; else rm -f "$folder/.down"; fi
+}
+
 # note_earlier: an attempt after which nothing was decided may have lost a node, its own batch script's perhaps.
 note_earlier() {
   local earlier=$run/attempts/$((attempt - 1))

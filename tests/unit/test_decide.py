@@ -256,3 +256,5 @@ def test_a_checkpoint_that_nobody_could_report_is_progress(tmp_path: Path) -> No
     decision = conclude(folder, environment(folder))
     assert decision.verdict is Verdict.requeue
     assert "goes on from step 8" in decision.outcome.reason
+    conclude(folder, environment(folder))
+    assert read_history(folder, 3, 1).steps == {0: 4, 1: 8}, "and of no later attempt"

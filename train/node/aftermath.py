@@ -47,6 +47,8 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
         outcome = replace(outcome, checkpoint=str(folder.checkpoint(history.newest_step)))
     write_outcome(folder.outcome, outcome)
     journal = Journal(folder, number)
+    if history.newest_step not in noted_steps(folder) and history.newest_step:
+        journal.event("checkpoint", step=history.newest_step)  # once: or each attempt to come would count it as its own
     state, verdict = outcome.state.value, decision.verdict.value
     if own is None:
         journal.event("attempt_ended", state=state, reason=outcome.reason)
@@ -68,14 +70,19 @@ def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:
         number, step = event.get("attempt"), event.get("step")
         if isinstance(number, int) and isinstance(step, int) and event.get("event") == "checkpoint":
             steps[number] = max(step, steps.get(number, 0))
-    if not steps and is_script(folder):
-        steps = newest_steps(folder)  # a person's own program may say nothing of its checkpoints
     newest = newest_published(folder)
     if newest > max(steps.values(), default=0):
         steps[attempt] = newest  # published beside the training, before rank 0 could say so
+    if not steps and is_script(folder):
+        steps = newest_steps(folder)  # a person's own program may say nothing of its checkpoints
     aside = frozenset(number for number in range(attempt) if _read_job(folder, number).get("verb") in ASIDE)
     since = _read_job(folder, attempt).get("since", 0)
     return History(attempt, nodes, steps, aside, since if isinstance(since, int) else 0)
+
+
+def noted_steps(folder: RunFolder) -> set[int]:
+    """The steps whose checkpoint an event tells of."""
+    return {event["step"] for event in read_events(folder) if event.get("event") == "checkpoint" and "step" in event}
 
 
 def newest_published(folder: RunFolder) -> int:
