@@ -39,6 +39,7 @@ def stopped(folder: RunFolder, attempt: int) -> bool:
     return said.get("state") == "stopped" and said["attempt"] == attempt
 
 
+@pytest.mark.long
 @pytest.mark.fault(23)
 def test_other_numbers_of_nodes_go_on_with_one_curve(person: Person, figures: dict[str, Any]) -> None:
     """2 nodes, stopped; 3 nodes, stopped; 1 node to the end: converted, said, and the loss of an undisturbed run."""

@@ -61,7 +61,7 @@ TWO_NODES = [
 @pytest.fixture(scope="module")
 def whole(person: Person, devcluster: Record) -> RunFolder:
     """A run that nothing disturbed."""
-    folder, _ = submit(person, person.home, *TWO_NODES, "name=whole")
+    folder, _ = submit(person, person.home, *TWO_NODES, "name=undisturbed")
     wait_for_end(folder, "done")
     return folder
 
