@@ -63,6 +63,7 @@ def away(devcluster: Record, seconds: float) -> Iterator[None]:
         timer.join()
 
 
+@pytest.mark.long
 @pytest.mark.fault(22)
 def test_away_at_submit(person: Person, devcluster: Record, tiny: list[str], figures: dict[str, Any]) -> None:
     """Asked again until it is back: one job in the end."""
@@ -76,6 +77,7 @@ def test_away_at_submit(person: Person, devcluster: Record, tiny: list[str], fig
     wait_for_end(other, "done")
 
 
+@pytest.mark.long
 @pytest.mark.fault(22)
 @pytest.mark.fault(25)
 def test_status_from_files(person: Person, devcluster: Record, long: list[str], figures: dict[str, Any]) -> None:
@@ -95,6 +97,7 @@ def test_status_from_files(person: Person, devcluster: Record, long: list[str], 
     cancel(person, folder)
 
 
+@pytest.mark.long
 @pytest.mark.fault(22)
 @pytest.mark.long
 @pytest.mark.parametrize("continuation", ["requeue", "chain"])
