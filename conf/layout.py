@@ -135,6 +135,10 @@ class Attempt:
         """A rank's own word on why it failed (`conf.outcome.Failure`)."""
         return self.folder / "failures" / f"rank{rank}.json"
 
+    def suspect(self, step: int, rank: int) -> Path:
+        """JSON: a rank's batch of a step whose loss or gradient went wrong (`train.suspects`)."""
+        return self.folder / "suspects" / f"step-{step:08d}-rank{rank}.json"
+
     @property
     def data_failure(self) -> Path:
         """The data step's own word on why it failed (`conf.outcome.Failure`, rank -1)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import math
 import os
 import shutil
 import sys
@@ -92,9 +93,11 @@ class Engine:
         self.world_size = torch.distributed.get_world_size()
         self.zero_stage = int(wrapped.zero_optimization_stage())
         self._norm: Tensor | float | None = None
+        self._refused: bool | None = None
         self._own_norm = self.zero_stage == 0 and not (wrapped.bfloat16_enabled() or wrapped.fp16_enabled())
         self._files = EngineFiles()
         if optimizer is not None:
+            self._leave_out_bad_updates(optimizer)
             wrapped.checkpoint_engine.save = self._files.save
             wrapped.checkpoint_engine.load = self._files.load
             wrapped.checkpoint_engine.makedirs = self._files.makedirs
@@ -135,13 +138,38 @@ class Engine:
         for group, peak in zip(self._deepspeed.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = rate(peak)
 
-    def step(self) -> None:
-        """Clip and update, after the `backward` whose `boundary` was true."""
+    def step(self) -> bool:
+        """Clip and update, after the `backward` whose `boundary` was true.
+
+        False, on all ranks, where the gradient was not finite and nothing was changed.
+        """
+        self._refused = None
         if self._own_norm:
             self._norm = l2_norm(p.grad for p in self.module.parameters() if p.grad is not None)
         self._deepspeed.step()
         if not self._own_norm:
             self._norm = self._deepspeed.get_global_grad_norm()
+        return not self._is_left_out()
+
+    def _is_left_out(self) -> bool:
+        return bool(self._refused or getattr(self._deepspeed.optimizer, "overflow", False))
+
+    def _leave_out_bad_updates(self, optimizer: Optimizer) -> None:
+        """Let `optimizer` update only by finite gradients.
+
+        DeepSpeed 0.19 leaves such a step out under ZeRO-3 and in fp32, and in bf16 under ZeRO-1 and 2 makes it unless
+        it may look through all gradients once more. The norm, the same on all ranks, is known before the update; where
+        gradients are clipped DeepSpeed waits for it as well.
+        """
+        update = optimizer.step
+
+        def guarded(*arguments: Any, **named: Any) -> Any:
+            if self._refused is None:
+                norm = self._norm if self._own_norm else getattr(self._deepspeed.optimizer, "_global_grad_norm", None)
+                self._refused = norm is not None and not 0.0 <= float(norm) < math.inf
+            return None if self._refused else update(*arguments, **named)
+
+        optimizer.step = guarded  # type: ignore[method-assign]
 
     def grad_norm(self) -> float:
         """L2 norm of the last step's gradients before clipping, over all ranks; waits for the device.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import time
@@ -134,9 +133,8 @@ def write_down(training: Training, ending: Ending, exported: ExportResult | None
     now = time.time()
     failure = None
     if ending.state is State.failed:
-        failure = Failure(
-            rank=0, node=0, host=socket.gethostname(), time=now, cause=Cause.nan, message=ending.reason, pid=os.getpid()
-        )
+        node = ending.rank // training.plan.topology.ranks_per_node
+        failure = Failure(ending.rank, node, ending.host or socket.gethostname(), now, Cause.nan, ending.reason)
     saved = progress.saved_step
     outcome = Outcome(
         state=ending.state,

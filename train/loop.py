@@ -6,7 +6,6 @@ Only choreography: everything a rank needs is in `Training`, and what surrounds 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Generator
 from typing import cast
@@ -14,14 +13,14 @@ from typing import cast
 import torch
 
 from conf.outcome import State
-from conf.schema import Precision
 from train.checkpoint.saving import is_save_due, look, save, wait
 from train.data.batches import Step
 from train.evaluation.turns import is_best_now, is_evaluation_due, reason_to_stop, validate
+from train.health import on_left_out, on_logged, on_unsound
 from train.metrics.window import memory
 from train.model.schedule import learning_rate
 from train.pulse import PULSE
-from train.training import Ending, Training, not_a_number, stopped
+from train.training import Ending, Training, stopped
 
 
 def rehearse(training: Training) -> None:
@@ -30,14 +29,19 @@ def rehearse(training: Training) -> None:
     devices = [training.world.device] if training.world.device.type == "cuda" else []
     training.engine.train()
     with torch.random.fork_rng(devices=devices):
-        loss = training.task.loss_sum(training.engine, training.loader.longest())
+        longest = training.loader.longest()
+        loss = training.task.loss_sum(training.engine, longest)
         training.engine.rehearse(loss)
+        if not training.world.all_true(bool(torch.isfinite(loss))):
+            # Zero times NaN is NaN, and would be added to the first step: an update that is refused takes it away.
+            training.engine.backward(training.task.loss_sum(training.engine, longest) * 0.0, boundary=True)
+            training.engine.step()
     seconds = round(time.monotonic() - started, 3)
     training.journal.event("rehearsal", seconds=seconds, **memory(training.world.device))
 
 
 def train(training: Training) -> Ending:
-    """Train from `training.progress` to the last step, or to where a stop or a loss that is no number ends it."""
+    """Train from `training.progress` to the last step, or to where a stop or bad numbers end it."""
     progress = training.progress
     enough = reason_to_stop(training)
     if enough is not None:
@@ -50,19 +54,19 @@ def train(training: Training) -> Ending:
             reason = training.stop.asked()
             if reason is not None:
                 return stopped(progress.step, reason)
-            make_step(training, step)
-            training.window.add_step(step, data_s)
+            updated = make_step(training, step)
             progress.step = step.number
             progress.tokens_seen += step.tokens
             progress.place = step.place
             look(training)
-            saving = is_save_due(training, step.number)
-            if is_due(step.number, training.plan.config.train.logging_steps, training.total_steps):
-                finite = log(training, step)
+            saving = updated and is_save_due(training, step.number)
+            if updated:
+                training.window.add_step(step, data_s)
+                bad = judge(training, step, saving)
             else:
-                finite = not saving or is_finite(training, training.window.loss())
-            if not finite:
-                return not_a_number(step.number)
+                bad = on_left_out(training, step)
+            if bad is not None:
+                return bad
             evaluating = is_evaluation_due(training, step.number)
             if evaluating:
                 if training.plan.config.train.load_best_model_at_end:
@@ -91,8 +95,8 @@ def _steps(training: Training, first: int) -> Generator[tuple[Step, float]]:
             started = time.monotonic()
 
 
-def make_step(training: Training, step: Step) -> None:
-    """Forward and backward over the micro batches, and the update."""
+def make_step(training: Training, step: Step) -> bool:
+    """Forward and backward over the micro batches, and the update; False where no update could be made of it."""
     config, engine = training.plan.config, training.engine
     engine.set_lr(lambda peak: learning_rate(config.schedule, peak, step.number, training.total_steps))
     # DeepSpeed averages gradients over ranks: times the world size it is their sum, over the targets of all ranks.
@@ -103,21 +107,21 @@ def make_step(training: Training, step: Step) -> None:
         training.window.add_loss(loss)
         engine.backward(loss * scale, boundary=index == last)
         PULSE.beat()
-    engine.step()
+    updated = engine.step()
     PULSE.step(step.number)
+    return updated
 
 
-def is_finite(training: Training, loss: float) -> bool:
-    """Whether loss and gradient are numbers, the same on all ranks; waits for the device.
+def judge(training: Training, step: Step, saving: bool) -> Ending | None:
+    """Log the step where that is due; the end of the run where its loss shows that there is no point in going on."""
+    if is_due(step.number, training.plan.config.train.logging_steps, training.total_steps):
+        return on_logged(training, step, log(training, step))
+    # What is saved has to be worth it.
+    return on_unsound(step, training.window.loss()) if saving else None
 
-    DeepSpeed leaves out a step whose gradient is not finite, without a word; with fp16 that is how it finds its scale.
-    """
-    norm_counts = training.plan.config.train.precision is not Precision.fp16
-    return math.isfinite(loss) and (not norm_counts or math.isfinite(training.engine.grad_norm()))
 
-
-def log(training: Training, step: Step) -> bool:
-    """Write the window's metrics; returns `is_finite`. Waits for the device; a collective."""
+def log(training: Training, step: Step) -> float:
+    """Write the window's metrics; returns its loss. Waits for the device; a collective."""
     config = training.plan.config
     values = training.window.read()
     loss = values["train/loss"]
@@ -138,7 +142,7 @@ def log(training: Training, step: Step) -> bool:
             f"step {step.number}/{training.total_steps}  loss {loss:.4f}  lr {lr:.3g}  norm {norm:.3g}  {speed}",
             flush=True,
         )
-    return is_finite(training, loss)
+    return loss
 
 
 def is_due(step: int, every: int, total: int) -> bool:

@@ -43,6 +43,7 @@ from train.model.flops import mean_context, operations_per_token, peak_operation
 from train.model.parameters import parameter_count
 from train.node.env import read_end_time
 from train.node.limits import collective_timeout_s
+from train.numbers import Numbers
 from train.preflight.all_reduce import measure_all_reduce
 from train.stop import StopAskedError, StopVote
 from train.tasks.task import Task
@@ -217,10 +218,15 @@ def go_on(training: Training) -> None:
     if info is None:
         return
     state = checkpoint.load(training.engine, info, training.world, training.journal)
-    course = Course.of_state(state.get("course"))
-    place = state.get("place")
-    training.progress = Progress(info.step, int(state["tokens_seen"]), saved_step=info.step, course=course, place=place)
-    training.loader.go_on(place)
+    training.progress = Progress(
+        info.step,
+        int(state["tokens_seen"]),
+        saved_step=info.step,
+        course=Course.of_state(state.get("course")),
+        numbers=Numbers.of_state(state.get("numbers")),
+        place=state.get("place"),
+    )
+    training.loader.go_on(training.progress.place)
     say(training, f"going on after step {info.step} of attempt {state['attempt']}", event="resumed")
 
 

@@ -16,6 +16,7 @@ from train.engine import Engine
 from train.evaluation.course import Course
 from train.metrics.journal import Journal
 from train.metrics.window import Window
+from train.numbers import Numbers
 from train.stop import StopVote
 from train.tasks.task import Task
 
@@ -25,11 +26,16 @@ Record = Callable[[int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class Ending:
-    """How the loop ended: `done`, a stop, or `failed` for a loss or gradient that is no number, after step `step`."""
+    """How the loop ended: `done`, a stop, or `failed` for numbers that went wrong, after step `step`.
+
+    `rank` and `host` are where they did.
+    """
 
     state: State
     step: int
     reason: str
+    rank: int = 0
+    host: str = ""
 
 
 ASKED = {
@@ -45,11 +51,6 @@ def stopped(step: int, reason: StopReason) -> Ending:
     return Ending(State(reason.value), step, ASKED[reason])
 
 
-def not_a_number(step: int) -> Ending:
-    """The ending of a loss or gradient that is no number any more."""
-    return Ending(State.failed, step, f"loss or gradient is not finite at step {step}")
-
-
 @dataclass
 class Progress:
     """How far the run is; travels in checkpoints. `place` is `Step.place` of the last step."""
@@ -58,6 +59,7 @@ class Progress:
     tokens_seen: int = 0
     saved_step: int = 0
     course: Course = field(default_factory=Course)
+    numbers: Numbers = field(default_factory=Numbers)
     place: Mapping[str, Any] | None = None
 
 

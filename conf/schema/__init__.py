@@ -21,7 +21,7 @@ from conf.schema.cluster import (
     Start,
 )
 from conf.schema.data import CleanConfig, DataConfig, DataFormat, Deduplicate, LongRows, Packing, PrepareWhere, SplitBy
-from conf.schema.health import HealthConfig, LimitsConfig
+from conf.schema.health import HealthConfig, LimitsConfig, NonFinite, OnSpike
 from conf.schema.key import REQUIRED, key
 from conf.schema.method import MethodConfig, Quantization
 from conf.schema.model import ModelConfig, ModelInit
@@ -56,7 +56,9 @@ __all__ = [
     "ModelConfig",
     "ModelInit",
     "NetworkConfig",
+    "NonFinite",
     "Offload",
+    "OnSpike",
     "OptimConfig",
     "Packing",
     "ParallelConfig",

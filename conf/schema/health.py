@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Optional
 
 from conf.schema.key import key
@@ -36,6 +37,21 @@ class LimitsConfig:
     )
 
 
+class NonFinite(Enum):
+    """What follows from a gradient that is not finite."""
+
+    skip = "skip"
+    end = "end"
+
+
+class OnSpike(Enum):
+    """What follows from a loss that jumps."""
+
+    ignore = "ignore"
+    warn = "warn"
+    end = "end"
+
+
 @dataclass
 class HealthConfig:
     """What is watched while a run runs, and what follows when something is wrong."""
@@ -60,6 +76,25 @@ class HealthConfig:
         1.5,
         "A rank is named as slow when its own work takes this many times the median of all ranks over the last steps; "
         "0: never. It is warned of, not ended.",
+    )
+    non_finite: NonFinite = key(
+        NonFinite.skip,
+        "A step whose gradient is NaN or infinite never changes the weights. `skip`: it is left out, said, and its "
+        "batch kept in the attempt's folder; `end`: the run ends, with cause nan. Three such steps in a row end it in "
+        "any case. With fp16, where that is how the loss scale is found, neither happens.",
+    )
+    max_skipped_steps: int = key(
+        10, "Most steps of a run that are left out so; one more ends it. Raise it for data with known bad rows."
+    )
+    spike: OnSpike = key(
+        OnSpike.warn,
+        "A logged loss far above those before: nothing, a warning with the batch kept in the attempt's folder, or the "
+        "end of the run with cause nan.",
+    )
+    spike_factor: float = key(
+        8.0,
+        "How far: robust standard deviations (1.48 times the median distance from the median) above the median of the "
+        "last 32 logged losses. Lower it to hear of smaller jumps.",
     )
     check_nodes: bool = key(
         True,

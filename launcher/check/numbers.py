@@ -93,6 +93,8 @@ RANGES = {
     "health.step_factor": Range(1, above=True),
     "health.straggler_factor": AMOUNT,
     "health.collective_timeout_s": SECONDS,
+    "health.max_skipped_steps": AMOUNT,
+    "health.spike_factor": Range(0, above=True),
     "health.preflight.limit_s": Range(1, 120),
     "health.preflight.scratch_gib": AMOUNT,
     "health.preflight.run_gib": AMOUNT,

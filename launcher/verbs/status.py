@@ -101,6 +101,7 @@ def table_row(standing: Standing, now: float) -> tuple[str, ...]:
 
 def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     """One run, label by label."""
+    from launcher.runs.incidents import incident_lines
     from launcher.show import units
     from launcher.show.evaluations import evaluation_lines
     from launcher.show.plan_page import memory_text, script_rows
@@ -116,6 +117,7 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     else:
         rows += script_rows(plan)
     rows += [("evaluation" if index == 0 else "", line) for index, line in enumerate(evaluation_lines(folder)[1:])]
+    rows += [("numbers" if index == 0 else "", line) for index, line in enumerate(incident_lines(folder))]
     rows.append(("folder", str(folder.path)))
     if standing.outcome is not None and standing.outcome.checkpoint:
         rows.append(("checkpoint", standing.outcome.checkpoint))

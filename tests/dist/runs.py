@@ -18,8 +18,19 @@ from launcher.plan.zero import deepspeed_json
 WORLD_SIZES = (1, 2, 3, 4)
 
 
-def write_documents(folder: Path, lengths: list[int], vocabulary: int = 96, seed: int = 0) -> Any:
-    """Documents of random tokens, the first half of each a prompt; returns the `Split` that describes them."""
+def write_documents(
+    folder: Path,
+    lengths: list[int],
+    vocabulary: int = 96,
+    seed: int = 0,
+    *,
+    alike: bool = False,
+    poison: dict[int, int] | None = None,
+) -> Any:
+    """Documents of random tokens, the first half of each a prompt; returns the `Split` that describes them.
+
+    `alike`: of the same tokens all; `poison`: document → a token that takes the place of its second half.
+    """
     from train.data.documents import Writer
     from train.data.prepared import Part, Split
 
@@ -27,6 +38,11 @@ def write_documents(folder: Path, lengths: list[int], vocabulary: int = 96, seed
     generator = np.random.default_rng(seed)
     sizes = np.array(lengths, np.int32)
     ids = generator.integers(3, vocabulary, int(sizes.sum()))
+    if alike:
+        ids = np.concatenate([ids[:size] for size in lengths])
+    for document, token in (poison or {}).items():
+        start, size = sum(lengths[:document]), lengths[document]
+        ids[start + size // 2 : start + size] = token
     mask = np.concatenate([np.arange(size) >= max(1, size // 2) for size in lengths])
     with Writer(folder, vocabulary) as writer:
         writer.write(ids, mask, sizes)

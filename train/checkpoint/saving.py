@@ -108,6 +108,7 @@ def _state(training: Training) -> dict[str, Any]:
         "step": progress.step,
         "tokens_seen": progress.tokens_seen,
         "course": progress.course.as_state(),
+        "numbers": progress.numbers.as_state(),
         "place": progress.place,
     }
 

@@ -29,6 +29,8 @@ class Window:
         self._operations = operations_per_token
         self._peak = peak
         self._loss = torch.zeros((), dtype=torch.float64, device=world.device)
+        self._of_step: list[Tensor] = []
+        self._of_last: list[Tensor] = []
         self.begin()
 
     def begin(self) -> None:
@@ -40,10 +42,23 @@ class Window:
 
     def add_loss(self, loss: Tensor) -> None:
         """The summed loss of one of this rank's micro batches; does not wait for the device."""
-        self._loss += loss.detach()
+        self._of_step.append(loss.detach())
+
+    def drop_step(self) -> list[float]:
+        """Forget the losses of a step that changed nothing; returns them, of this rank's micro batches; waits."""
+        losses = [float(loss) for loss in self._of_step]
+        self._of_step = []
+        return losses
+
+    def last_losses(self) -> list[float]:
+        """The summed losses of the last step's micro batches on this rank; waits for the device."""
+        return [float(loss) for loss in self._of_last]
 
     def add_step(self, step: Step, data_s: float) -> None:
         """A step that was made, and the seconds it waited for its data."""
+        for loss in self._of_step:
+            self._loss += loss
+        self._of_last, self._of_step = self._of_step, []
         self._steps += 1
         self._targets += step.target_tokens
         self._tokens += step.tokens
