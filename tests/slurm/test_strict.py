@@ -92,6 +92,7 @@ def muster(member: Person, *words: str, cwd: Path) -> subprocess.CompletedProces
     return member.run(str(member.python), "-m", "muster", *words, cwd=cwd, check=False)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ended")  # they take their minute while the others are tested
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_refusal_names_the_key_and_what_would_do(case: str, member: Person, work: Path) -> None:
@@ -150,6 +151,7 @@ def test_gpus_are_asked_for_so_that_slurm_counts_them(
     assert {"--gpus-per-node=1", "--gres=gpu:1"} & set(step)
 
 
+@pytest.mark.long
 def test_a_site_that_forbids_requeue_gets_what_it_is_told(strict: Record, member: Person, work: Path) -> None:
     """The submit script takes `--requeue` away in partition once; everywhere else ours stands over JobRequeue=0."""
     for partition, requeue in (("once", "0"), ("main", "1")):
@@ -167,6 +169,7 @@ def test_doctor_tells_the_limits(member: Person) -> None:
     assert "qos short: at most 00:10:00 a job, gres/gpu=1,node=1 a job" in limits["found"]
 
 
+@pytest.mark.long
 def test_accounting_tells_how_a_job_ended_that_left_no_word(
     strict: Record, member: Person, ended: dict[str, RunFolder]
 ) -> None:
