@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from conf.files import read_objects
 from conf.layout import RunFolder
 from train.metrics.lines import Lines
 from train.pulse import PULSE
@@ -68,19 +69,7 @@ class Journal:
 
 def read_events(folder: RunFolder) -> list[dict[str, Any]]:
     """The events of all attempts; a line that a kill cut short is left out."""
-    try:
-        lines = folder.events.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    events = []
-    for line in lines:
-        try:
-            event = msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            continue
-        if isinstance(event, dict):
-            events.append(event)
-    return events
+    return read_objects(folder.events)
 
 
 def _plain(value: Any) -> Any:
