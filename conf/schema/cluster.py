@@ -153,3 +153,33 @@ class ClusterConfig:
         "Folder of the ledger of bad nodes, seen by all nodes. Null: one of your own in ~/.local/state/muster/nodes. "
         "A site shares one by naming a folder in which its people may write: mode 1777, or 3770 for a group.",
     )
+    measurements: Optional[str] = key(
+        None,
+        "Folder where runs leave the memory and time that they measured beside what their plans predicted, by which "
+        "later plans are corrected. Null: one of your own, ~/.local/state/muster/measured. A site shares one as it "
+        "shares `node_ledger`.",
+    )
+    gpu_tflops: Optional[float] = key(
+        None,
+        "What a GPU computes in dense bf16, in 10^12 operations a second, for the estimate of time. Null: its maker's "
+        "figure by the GPU's name.",
+    )
+    intra_node_gbps: Optional[float] = key(
+        None,
+        "Gbit/s that a rank receives from the others of its node (NVLink of an H100: 3600), for the estimate of time. "
+        "Null: by the GPU's name.",
+    )
+    inter_node_gbps: Optional[float] = key(
+        None,
+        "Gbit/s that a node receives from other nodes over all its adapters together (8 of 400 each: 3200), for the "
+        "estimate of time. Null: assumed, 400 on GPU nodes and 10 on others.",
+    )
+    host_link_gbps: Optional[float] = key(
+        None,
+        "Gbit/s between a GPU and the memory of its host (PCIe 5: 440), which offloaded states pass. Null: by the "
+        "GPU's name.",
+    )
+    gpu_hour_rate: Optional[float] = key(
+        None, "What an hour of one GPU costs; with it `muster plan` says what a run costs. Null: no costs are said."
+    )
+    currency: str = key("", "In which `gpu_hour_rate` is given: EUR, USD, credits.")

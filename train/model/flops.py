@@ -1,13 +1,7 @@
 """Floating-point operations of a token, and what a GPU can do: the two sides of MFU.
 
-Convention: 6 operations a token for each weight of a matrix product (the head with them, the input embedding not) and
-6 · s · q_dim · layers for causal attention over documents of s tokens. What gradient checkpointing computes again does
-not count. Llama 3.1 8B: 48.25 · 10^9 at 4,096 tokens. Of an encoder and a decoder a token meets the weights of one;
-their attention over other tokens, which depends on both lengths, is left out.
-
-Frozen weights cost no gradient of their own: 4 operations, and 2 where nothing below them is trained, so that no
-gradient passes them (the first layers of a frozen model; never under an adapter). Packed weights count by the shape
-they stand for. Attention always counts in full.
+The convention is `conf.flops`'; here it is counted over the parameters of a model that is there, in
+`launcher.plan.time.model` over its shape alone. Packed weights count by the shape they stand for.
 """
 
 from __future__ import annotations
@@ -18,31 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from conf import flops
+from conf.gpus import peak_by_name
 from train.data.documents import IntArray
 from train.model.parameters import whole_shape
-
-PEAK_BF16 = {
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "H800": 989e12,
-    "GH200": 989e12,
-    "A100": 312e12,
-    "A800": 312e12,
-    "L40S": 362e12,
-    "L40": 181e12,
-    "A40": 150e12,
-    "A30": 165e12,
-    "A10": 125e12,
-    "L4": 121e12,
-    "H20": 148e12,
-    "GB200": 2500e12,
-    "B200": 2250e12,
-    "B300": 2250e12,
-}
-"""Dense bf16 operations a second, by words of the device's name, the telling ones first; makers' data sheets, without
-sparsity."""
 
 
 def peak_operations(device: torch.device) -> float | None:
@@ -50,12 +23,6 @@ def peak_operations(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     return peak_by_name(torch.cuda.get_device_name(device))
-
-
-def peak_by_name(name: str) -> float | None:
-    """As `peak_operations`, for a name such as `NVIDIA H100 80GB HBM3` or `NVIDIA A100-SXM4-80GB`."""
-    words = name.replace("-", " ").split()
-    return next((peak for known, peak in PEAK_BF16.items() if set(known.split()) <= set(words)), None)
 
 
 def mean_context(lengths: IntArray) -> float:
@@ -78,7 +45,7 @@ def operations_per_token(model: nn.Module, config: Any, context: float, written:
     layers = int(getattr(config, "num_hidden_layers", 0))
     heads = int(getattr(config, "num_attention_heads", 0))
     head_size = getattr(config, "head_dim", None) or int(getattr(config, "hidden_size", 0)) // max(1, heads)
-    return whole + 6 * context * heads * int(head_size) * layers
+    return whole + flops.attention(context, heads * int(head_size), layers)
 
 
 def _costs(model: nn.Module, config: Any) -> dict[int, float]:
@@ -89,7 +56,7 @@ def _costs(model: nn.Module, config: Any) -> dict[int, float]:
     for parameter in model.parameters():
         passed = passed or parameter.requires_grad
         if id(parameter) in used:
-            found[id(parameter)] = used[id(parameter)] * (6 if parameter.requires_grad else 4 if passed else 2)
+            found[id(parameter)] = used[id(parameter)] * flops.each(parameter.requires_grad, passed)
     return found
 
 
@@ -105,7 +72,7 @@ def _matmul_parameters(model: nn.Module, config: Any) -> dict[int, float]:
     looked_up = {id(parameter) for parameter in embedding.parameters()} if embedding is not None else set()
     routed = float(getattr(config, "num_experts_per_tok", 0) or 0)
     experts = float(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 0)
-    share = routed / experts if routed and experts else 1.0
+    share = flops.routed_share(routed, experts)
     found = {}
     for name, parameter in model.named_parameters():
         shape = whole_shape(parameter)
