@@ -61,8 +61,11 @@ def table(title: Any, found: dict[str, list[dict[str, float]]]) -> list[str]:
         "wall_s": "command s",
         "cpu_s": "processor s",
         "host_peak_gib": "host memory GiB a process",
+        "gpu_peak_gib": "GPU memory GiB",
         "trainable_share": "trainable",
     }
+    measured = {key for results in found.values() for one in results for key in one}
+    columns = {key: words for key, words in columns.items() if key in measured}
     lines = [f"## {title}", "", f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     for name, results in found.items():
         means = {key: sum(one.get(key, float("nan")) for one in results) / len(results) for key in columns}
@@ -116,7 +119,11 @@ def muster(work: Path, model: Path, data: Path, *more: str) -> dict[str, float]:
         "f1_macro": test["test/f1_macro"],
         "train_s": steps[-1]["time"] - begun,
         **took,
-        "host_peak_gib": max(line["mem/host_peak_gib"] for line in steps),
+        **{
+            key: max(line[f"mem/{key}"] for line in steps)
+            for key in ("host_peak_gib", "gpu_peak_gib")
+            if f"mem/{key}" in steps[-1]
+        },
         "trainable_share": parameters["trainable"] / parameters["parameters"] if parameters else 1.0,
     }
 

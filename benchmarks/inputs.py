@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,19 +96,31 @@ class Trained:
         return float(np.median(np.diff(self.ends)[5:]))
 
 
+def vocabulary(size: int) -> list[str]:
+    """The words of a tokenizer: two special ones and w0, w1 …"""
+    return ["<pad>", "<eos>", *(f"w{n}" for n in range(size - 2))]
+
+
+def word_tokenizer(size: int) -> Any:
+    """A transformers tokenizer of one token a word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    numbers = {word: number for number, word in enumerate(vocabulary(size))}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+
+
 def make(folder: Path, case: Case) -> None:
     """Write the inputs of `case` into `folder`."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
+    from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
-    words = ["<pad>", "<eos>", *(f"w{n}" for n in range(case.vocabulary - 2))]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+    words = vocabulary(case.vocabulary)
     set_seed(SEED)
     config = AutoConfig.for_model(**case.shape, eos_token_id=1, pad_token_id=0, bos_token_id=None)
     AutoModelForCausalLM.from_config(config, dtype=case.dtype).save_pretrained(folder / "model")
-    fast.save_pretrained(folder / "model")
+    word_tokenizer(case.vocabulary).save_pretrained(folder / "model")
 
     numbers = np.random.default_rng(SEED)
     count = case.global_batch_size * 8

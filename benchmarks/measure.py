@@ -116,10 +116,20 @@ def seconds_of(command: list[str], env: dict[str, str] | None = None, cwd: Path 
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores and the versions that matter."""
+    """Processor, cores, GPUs and the versions that matter."""
     packages = ("torch", "deepspeed", "transformers", "hydra-core", "accelerate", "muster")
     found = {name: metadata.version(name) for name in packages if _installed(name)}
-    return {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version(), **found}
+    parts = {"processor": _processor(), "cores": str(os.cpu_count()), **_gpus()}
+    return {**parts, "python": platform.python_version(), **found}
+
+
+def _gpus() -> dict[str, str]:
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"gpu": ", ".join(filter(None, names))}
 
 
 def _installed(name: str) -> bool:

@@ -77,6 +77,8 @@ def main() -> None:
         "f1_macro": float(f1_score(truth, guesses, average="macro")),
         "host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),
     }
+    if torch.cuda.is_available():
+        result["gpu_peak_gib"] = torch.cuda.max_memory_allocated() / (1 << 30)
     arguments.result.write_text(json.dumps(result))
 
 

@@ -22,7 +22,7 @@ pytestmark = [
 
 def test_a_model_that_takes_all_of_a_gpu(tmp_path: Path) -> None:
     """Class cuda_oom, what was predicted against what torch had, no other attempt."""
-    exported = run(tmp_path / "first", "experiment=demo", *ON_GPU).export
+    exported = run(tmp_path / "first", *ON_GPU).export
     own = write_own_model(tmp_path / "own-model", exported)
     hungry = [*SMALL, *words(own), *ON_GPU, "train.rehearsal=false", fault("gpu_memory", 0, 2, tmp_path / "gone")]
     second = tmp_path / "second"

@@ -25,8 +25,9 @@ pytestmark = [
 
 GPUS = min(2, torch.cuda.device_count())
 STEPS = 6
-SMALL = [f"train.max_steps={STEPS}", "train.eval_strategy=no", "tracking=none", "checkpoint.save_steps=0"]
-ON_GPU = [f"cluster.gpus_per_node={GPUS}"]
+SMALL = ["experiment=demo", f"train.max_steps={STEPS}", "train.eval_strategy=no", "train.eval_samples=0"]
+SMALL += ["tracking=none", "checkpoint.save_steps=0"]
+ON_GPU = [f"cluster.gpus_per_node={GPUS}", f"cluster.ranks_per_node={GPUS}"]
 ROUNDED = 2e-2
 """Largest relative difference of a bf16 loss from fp32."""
 
