@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+from compileall import compile_dir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +145,7 @@ def _copy(prefix: Path) -> Path:
     packages = library / "site-packages"
     packages.mkdir()
     installed = [place for place in sys.path if place.endswith("site-packages")]
+    compile_dir(checkout, quiet=1)  # the person cannot keep what their Python compiles
     (packages / "tests.pth").write_text("\n".join([str(checkout), *installed]) + "\n")
     subprocess.run(["chmod", "-R", "a+rX", str(prefix)], check=True)
     return program

@@ -58,13 +58,14 @@ def work(member: Person, tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     shutil.chown(folder, member.uid, member.gid)
     yield folder
-    member.run("scancel", f"--user={member.name}")
+    cancel_all(member, folder)
 
 
 @pytest.fixture(scope="module")
 def ended(strict: Record, member: Person) -> dict[str, RunFolder]:
     """Runs that end without a word of their own: at the time limit, with their node, cancelled while they wait."""
     words = [*TINY, "cluster.setup=['sleep 600']", "cluster.requeue=false", "cluster.mem=500M"]
+    words.append("cluster.memory_check=false")  # they only sleep
     kinds = {
         "TIMEOUT": ["cluster.time='00:01:00'", "cluster.signal_lead_s=1"],
         "NODE_FAIL": ["cluster.nodelist=node2"],
@@ -76,6 +77,14 @@ def ended(strict: Record, member: Person) -> dict[str, RunFolder]:
         folders[kind] = RunFolder(Path(json.loads(said)["folder"]))
     member.run("scancel", str(job_of(folders["CANCELLED"])))
     return folders
+
+
+def cancel_all(member: Person, folder: Path) -> None:
+    """Cancel the jobs of the runs in a folder, and nobody else's."""
+    queued = [line.split(maxsplit=1) for line in member.run("squeue", "-h", "--me", "-o", "%i %Z").stdout.splitlines()]
+    jobs = [job for job, place in queued if Path(place).is_relative_to(folder)]
+    if jobs:
+        member.run("scancel", *jobs)
 
 
 def scontrol(strict: Record, *words: str) -> str:
@@ -92,7 +101,6 @@ def muster(member: Person, *words: str, cwd: Path) -> subprocess.CompletedProces
     return member.run(str(member.python), "-m", "muster", *words, cwd=cwd, check=False)
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("ended")  # they take their minute while the others are tested
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_refusal_names_the_key_and_what_would_do(case: str, member: Person, work: Path) -> None:
@@ -151,14 +159,25 @@ def test_gpus_are_asked_for_so_that_slurm_counts_them(
     assert {"--gpus-per-node=1", "--gres=gpu:1"} & set(step)
 
 
-@pytest.mark.long
-def test_a_site_that_forbids_requeue_gets_what_it_is_told(strict: Record, member: Person, work: Path) -> None:
-    """The submit script takes `--requeue` away in partition once; everywhere else ours stands over JobRequeue=0."""
-    for partition, requeue in (("once", "0"), ("main", "1")):
-        words = [*TINY, *HELD, f"cluster.partition={partition}", f"name={partition}"]
-        said = json.loads(member.muster("submit", *words, "--json", cwd=work))
-        job = scontrol(strict, "-o", "show", "job", str(job_of(RunFolder(Path(said["folder"])))))
-        assert f" Requeue={requeue} " in job
+CONTINUATIONS = {
+    "a chain where nothing is said": ("main", [], ["--no-requeue"], "0"),
+    "ours over JobRequeue=0": ("main", ["cluster.continuation=requeue"], ["--requeue"], "1"),
+    "the submit script over ours": ("once", ["cluster.continuation=requeue"], ["--requeue"], "0"),
+}
+
+
+@pytest.mark.parametrize("case", CONTINUATIONS)
+def test_a_site_that_forbids_requeue_gets_what_it_is_told(
+    case: str, strict: Record, member: Person, work: Path
+) -> None:
+    partition, overrides, asked, taken = CONTINUATIONS[case]
+    said = json.loads(
+        member.muster("submit", *TINY, *HELD, f"cluster.partition={partition}", *overrides, "--json", cwd=work)
+    )
+    folder = RunFolder(Path(said["folder"]))
+    job = scontrol(strict, "-o", "show", "job", str(job_of(folder)))
+    assert {f"#SBATCH {word}" for word in asked} <= set(folder.job_sbatch.read_text().splitlines())
+    assert f" Requeue={taken} " in job
 
 
 def test_doctor_tells_the_limits(member: Person) -> None:
@@ -169,7 +188,6 @@ def test_doctor_tells_the_limits(member: Person) -> None:
     assert "qos short: at most 00:10:00 a job, gres/gpu=1,node=1 a job" in limits["found"]
 
 
-@pytest.mark.long
 def test_accounting_tells_how_a_job_ended_that_left_no_word(
     strict: Record, member: Person, ended: dict[str, RunFolder]
 ) -> None:
@@ -179,12 +197,9 @@ def test_accounting_tells_how_a_job_ended_that_left_no_word(
         return found[0].state.split()[0] if found else ""
 
     wait_for(lambda: state("NODE_FAIL") == "RUNNING" or None, ended["NODE_FAIL"], "a job that runs")
-    scontrol(strict, "update", "NodeName=node2", "State=DOWN", "Reason=test")
-    try:
-        for kind in ended:
-            wait_for(_reached(state, kind), ended[kind], f"the end {kind}", after_end=True)
-    finally:
-        scontrol(strict, "update", "NodeName=node2", "State=RESUME")
+    scontrol(strict, "update", "NodeName=node2", "State=DOWN", "Reason=test")  # it comes back by itself
+    for kind in ended:
+        wait_for(_reached(state, kind), ended[kind], f"the end {kind}", after_end=True)
     names = [folder.path.name for folder in ended.values()]
     standings = json.loads(member.muster("status", *names, "--json", cwd=member.home))
     told = {one["id"].rsplit("-", 1)[0]: (one["state"], one["reason"]) for one in standings}
