@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 OVERRIDES_HELP = """\
 configuration: key=value  +key=value  ~key  group=choice      every key: docs/reference.md
@@ -15,12 +17,16 @@ configuration: key=value  +key=value  ~key  group=choice      every key: docs/re
 
 NO_CACHE = "neither read nor write what is kept in your cache folder of models that no formula knows"
 
+_collecting: list[Parser] | None = None
+
 
 class Parser(argparse.ArgumentParser):
     """argparse without abbreviations, with examples kept as they are written."""
 
     def __init__(self, verb: str, about: str, examples: str, overrides: bool = False) -> None:
-        epilog = "examples:\n" + "\n".join("  " + line.strip() for line in examples.strip().splitlines())
+        self.examples = [line.strip() for line in examples.strip().splitlines()]
+        self.overrides = overrides
+        epilog = "examples:\n" + "\n".join("  " + line for line in self.examples)
         if overrides:
             epilog = OVERRIDES_HELP.format(groups=_groups()) + "\n" + epilog
         super().__init__(
@@ -35,6 +41,24 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """A wrong flag: exit code 2, with the way to the help."""
         self.exit(2, f"{self.prog}: {message}\nSee: {self.prog} --help\n")
+
+    def print_help(self, file: Any = None) -> None:
+        """The help as text; while parsers are collected, the parser itself is what is wanted."""
+        if _collecting is None:
+            super().print_help(file)
+        else:
+            _collecting.append(self)
+
+
+@contextmanager
+def collected() -> Iterator[list[Parser]]:
+    """While this lasts, `--help` hands over its parser instead of printing: `launcher.commands` makes a page of it."""
+    global _collecting
+    _collecting = []
+    try:
+        yield _collecting
+    finally:
+        _collecting = None
 
 
 def _groups() -> str:

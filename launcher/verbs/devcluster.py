@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 HELP = "a real Slurm on this machine: up, down, status; kill, restore, cut, mend its nodes"
 EXAMPLES = """
 muster devcluster up --nodes 4
-muster submit cluster=devcluster cluster.nodes=2
+muster submit experiment=demo cluster=devcluster cluster.nodes=2
 muster devcluster kill node2           # its power is gone: how does a run survive that?
 muster devcluster restore node2
 muster devcluster cut node1 node2      # these two no longer reach each other; mend undoes it
@@ -81,5 +81,5 @@ def _tell_status(status: Status, as_json: bool) -> int:
         if status.interface == "lo":
             print("The nodes share this machine's network: add cluster.network.interface=lo to a run.", file=sys.stderr)
         else:
-            print("muster submit cluster=devcluster cluster.nodes=2")
+            print("muster submit experiment=demo cluster=devcluster cluster.nodes=2")
     return 0 if status.up else 4

@@ -17,7 +17,7 @@ HELP = "what a run would be: batch, ranks, memory, files; writes nothing"
 EXAMPLES = """
 muster plan model=hf model.model_name_or_path=./Qwen2.5-0.5B data.train_file=train.jsonl
 muster plan experiment=gsm8k cluster=devcluster cluster.nodes=2
-muster plan cluster=slurm cluster.nodes=4 --show job.sbatch
+muster plan experiment=demo cluster=slurm cluster.nodes=4 --show job.sbatch
 muster plan experiment=demo --files ./what-would-be-sent
 """
 
