@@ -10,12 +10,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from conf.layout import Attempt, RunFolder
 
 Line = dict[str, Any]
 TAIL_BYTES = 64 * 1024
+WHOLE_BYTES = 1 << 20
+SAMPLE_BYTES = 8 * 1024
 
 
 def parse_line(text: bytes | str) -> Line | None:
@@ -58,6 +60,29 @@ def tail_lines(path: Path, size: int = TAIL_BYTES) -> list[bytes]:
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
+def sample_lines(path: Path, end: int, count: int, word: bytes) -> list[Line]:
+    """Lines that hold `word` from before byte `end`, oldest first: all of a small file, `count` of a large one.
+
+    Those of a large one are spread over it, and little of it is read, however long it is.
+    """
+    try:
+        with path.open("rb") as file:
+            if end <= WHOLE_BYTES:
+                found = [raw for raw in file.read(end).split(b"\n") if word in raw]
+            else:
+                found = [raw for place in range(count) if (raw := _line_at(file, end * place // count, word))]
+    except FileNotFoundError:
+        return []
+    return [line for raw in dict.fromkeys(found) if (line := parse_line(raw)) is not None]
+
+
+def _line_at(file: BinaryIO, offset: int, word: bytes) -> bytes:
+    """The first whole line with `word` a little after an offset."""
+    file.seek(max(0, offset - 1))
+    _, _, content = file.read(SAMPLE_BYTES).partition(b"\n") if offset else ("", "", file.read(SAMPLE_BYTES))
+    return next((raw for raw in content.split(b"\n")[:-1] if word in raw), b"")
+
+
 def last_text_lines(path: Path, count: int) -> list[str]:
     """The last `count` lines of a log as text, the last one also where its end is still missing."""
     try:
@@ -89,6 +114,14 @@ def read_job(attempt: Attempt) -> Line:
         return {}
 
 
+def log_file(attempt: Attempt, rank: int | None = None) -> Path | None:
+    """The log of a rank; without one asked for, rank 0's, else the agent's, else the job script's."""
+    found = sorted(attempt.logs.glob(f"node*-rank{rank or 0}.log"))
+    if found or rank is not None:
+        return found[0] if found else None
+    return next((path for path in (attempt.agent_log(0), attempt.job_log) if path.exists()), None)
+
+
 def number(value: object) -> float | None:
     """A metric as a number; metrics.jsonl spells what JSON cannot as "nan", "inf" and "-inf"."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -105,6 +138,21 @@ class Follower:
     def __init__(self, path: Path, from_end: bool = False) -> None:
         self.path = path
         self.offset = path.stat().st_size if from_end and path.exists() else 0
+
+    @classmethod
+    def near_end(cls, path: Path, size: int = TAIL_BYTES) -> Follower:
+        """One that begins with the complete lines within the last `size` bytes; `offset` is where they begin."""
+        follower = cls(path)
+        try:
+            with path.open("rb") as file:
+                start = max(0, file.seek(0, 2) - size)
+                if start:
+                    file.seek(start - 1)
+                    start += len(file.readline()) - 1  # to the end of the line that began before
+        except FileNotFoundError:
+            start = 0
+        follower.offset = start
+        return follower
 
     def read_raw(self) -> list[bytes]:
         """New complete lines, raw. A file that became shorter is read from its start."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from conf.layout import Attempt, RunFolder
 from conf.outcome import Outcome, State, read_outcome
-from conf.record import Plan, read_plan
-from launcher.runs.read import Line, list_attempts, number, read_job, read_tail
+from conf.record import Plan
+from launcher.runs.read import Line, list_attempts, number, read_job
+from launcher.runs.reading import Reading
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, Submission, read_submissions
 from launcher.send import local
-from launcher.show.progress import View
 from slurm.parse import Job
 
 _PURPOSES = (TRAIN, PREPARE, EXPORT)
@@ -27,7 +27,8 @@ class Standing:
 
     `job` is the job that owns the run (`slurm:123`, `local:456`) while it is queued or running, else the last one.
     `live` says whether something of it still runs or waits, `wordless` that it ended without an outcome. Numbers are
-    None before the first line of metrics.
+    None before the first line of metrics. `nodes` are the names of those it runs on, or last ran on; `starts` is when
+    Slurm expects a waiting job to start, in its own words, where it knows; `waits_for` its own word on why it waits.
     """
 
     folder: RunFolder
@@ -45,6 +46,9 @@ class Standing:
     since: float
     outcome: Outcome | None
     wordless: bool = False
+    nodes: str = ""
+    starts: str = ""
+    waits_for: str = ""
 
     def as_json(self) -> Line:
         """The standing as flat JSON, for `--json`."""
@@ -62,6 +66,8 @@ class Standing:
             "tokens_per_second": self.tokens_per_second,
             "eta_s": round(self.eta_s, 1) if self.eta_s is not None else None,
             "since": self.since,
+            "nodes": self.nodes,
+            "starts": self.starts,
         }
 
 
@@ -72,22 +78,26 @@ class _Verdict:
     live: bool
     job: str
     wordless: bool = False
+    slurm: Job | None = None
 
 
-def stand(folder: RunFolder, jobs: Mapping[str, Job] | None) -> Standing:
+def stand(folder: RunFolder, jobs: Mapping[str, Job] | None, reading: Reading | None = None) -> Standing:
     """How a run stands.
 
     `jobs` are the live jobs that Slurm knows, by id; None where it could not be asked, and then the files alone speak.
+    `reading` is what a watcher knows of the run's files already; it takes what is new.
 
     Raises:
         FileNotFoundError, ValueError: the folder's run.json is missing or cannot be read.
     """
-    plan = read_plan(folder.run_json)
+    reading = reading or Reading(folder)
+    plan = reading.plan()
     attempts = training_attempts(folder)
     newest = attempts[-1] if attempts else None
     outcome = read_outcome(folder.outcome)
     verdict = _judge(folder, newest, outcome, jobs)
-    view = _view(folder, plan, newest)
+    reading.look()
+    view = reading.view(newest)
     running = verdict.state is State.running
     return Standing(
         folder=folder,
@@ -105,6 +115,9 @@ def stand(folder: RunFolder, jobs: Mapping[str, Job] | None) -> Standing:
         since=_since(folder, newest, outcome if not verdict.live else None),
         outcome=outcome,
         wordless=verdict.wordless,
+        nodes=_nodes(newest, verdict.slurm),
+        starts=_starts(verdict.slurm),
+        waits_for=verdict.slurm.reason if verdict.slurm is not None and verdict.slurm.is_pending else "",
     )
 
 
@@ -158,12 +171,12 @@ def _judge_job(folder: RunFolder, sent: Submission, job: Job, current: Outcome |
         return _Verdict(current.state, f"{current.reason}; export {'waits' if job.is_pending else 'runs'}", True, name)
     ended = current is not None and current.state in ENDED and not goes_on
     if job.is_pending and not (sent.after and ended):  # the end of a chain has a last job, which has nothing to do
-        return _Verdict(State.queued, job.explanation, True, name)
+        return _Verdict(State.queued, job.explanation, True, name, slurm=job)
     if sent.purpose != TRAIN:
-        return _Verdict(State.running, _DOING[sent.purpose], True, name)
+        return _Verdict(State.running, _DOING[sent.purpose], True, name, slurm=job)
     if current is not None and current.state in ENDED:
         return _Verdict(current.state, current.reason, False, name)
-    return _Verdict(State.running, _stopping(folder), True, name)
+    return _Verdict(State.running, _stopping(folder), True, name, slurm=job)
 
 
 def _goes_on(newest: Attempt | None) -> bool:
@@ -181,20 +194,20 @@ def _stopping(folder: RunFolder) -> str:
         return ""
 
 
-def _view(folder: RunFolder, plan: Plan, newest: Attempt | None) -> View:
-    """The live line's own view, from the tails of the files."""
-    view = View(total_steps=plan.config.train.max_steps or plan.expected_steps)
-    for line in read_tail(folder.events):
-        view.take_event(line)
-    # In the order of the file: after a resume from an earlier checkpoint the newest attempt's step counts.
-    for line in read_tail(folder.metrics):
-        view.take_metrics(line)
-    view.total_steps = plan.config.train.max_steps or view.total_steps
-    if newest is not None and view.values.get("attempt") != newest.number:
-        # The pace and speed of an earlier attempt say nothing about this one.
-        view.pace.clear()
-        view.values.pop("perf/tokens_per_second", None)
-    return view
+def _nodes(newest: Attempt | None, job: Job | None) -> str:
+    """As Slurm writes them, else the hosts of the newest attempt."""
+    if job is not None and job.node_list:
+        return job.node_list
+    if newest is None:
+        return ""
+    try:
+        return ",".join(newest.hosts.read_text().split())
+    except OSError:
+        return str(read_job(newest).get("host", ""))
+
+
+def _starts(job: Job | None) -> str:
+    return job.start if job is not None and job.is_pending and job.start[:1].isdigit() else ""
 
 
 def _since(folder: RunFolder, newest: Attempt | None, ended: Outcome | None) -> float:

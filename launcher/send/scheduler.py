@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from conf.layout import RunFolder
 from conf.record import Plan, read_plan
@@ -20,14 +20,19 @@ def client_of(plan: Plan) -> Client:
     return Client(plan.config.cluster.slurm_conf)
 
 
-def live_jobs(folders: Iterable[RunFolder]) -> dict[str, Job] | None:
-    """The jobs of these runs that Slurm still has, by id; None where one of its clusters could not be asked."""
+def live_jobs(
+    folders: Iterable[RunFolder], plan_of: Callable[[RunFolder], Plan] = lambda folder: read_plan(folder.run_json)
+) -> dict[str, Job] | None:
+    """The jobs of these runs that Slurm still has, by id; None where one of its clusters could not be asked.
+
+    `plan_of` is a watcher's, who knows the plans already.
+    """
     wanted: dict[tuple[str | None, bool], set[str]] = {}
     for folder in folders:
         ids = {sent.job_id for sent in read_submissions(folder)}
         if ids:
             try:
-                slurm_conf = read_plan(folder.run_json).config.cluster.slurm_conf
+                slurm_conf = plan_of(folder).config.cluster.slurm_conf
                 mine = folder.path.stat().st_uid == os.getuid()
             except (FileNotFoundError, ValueError):
                 continue

@@ -21,6 +21,8 @@ STYLES = {
     "label": "36",
     "dim": "2",
     "warning": "33",
+    "good": "32",
+    "bad": "31",
     "weights": "36",
     "gradients": "33",
     "optimizer": "35",

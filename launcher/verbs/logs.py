@@ -82,9 +82,9 @@ def _log(folder: RunFolder, attempt: Attempt, flags: Any) -> int:
     import json
 
     from launcher.problems import NotFoundError
-    from launcher.runs.read import last_text_lines
+    from launcher.runs.read import last_text_lines, log_file
 
-    path = _log_file(attempt, flags.rank)
+    path = log_file(attempt, flags.rank)
     if path is None:
         known = ", ".join(sorted(entry.name for entry in attempt.logs.glob("*.log"))) or "none yet"
         raise NotFoundError(f"attempt {attempt.number} has no log of rank {flags.rank or 0}; logs: {known}")
@@ -99,23 +99,14 @@ def _log(folder: RunFolder, attempt: Attempt, flags: Any) -> int:
     return 0
 
 
-def _log_file(attempt: Attempt, rank: int | None) -> Any:
-    """The log of a rank; without one asked for, rank 0's, else the agent's, else the job script's."""
-    wanted = f"node*-rank{rank or 0}.log"
-    found = sorted(attempt.logs.glob(wanted))
-    if found or rank is not None:
-        return found[0] if found else None
-    return next((path for path in (attempt.agent_log(0), attempt.job_log) if path.exists()), None)
-
-
 def _wait_for_start(folder: RunFolder) -> None:
     """Stay until the run has its first log, or will never have one; says once what it waits for."""
-    from launcher.runs.read import list_attempts
+    from launcher.runs.read import list_attempts, log_file
     from launcher.runs.standing import stand
     from launcher.send.scheduler import live_jobs
 
     told = False
-    while not any(_log_file(attempt, None) for attempt in list_attempts(folder)):
+    while not any(log_file(attempt) for attempt in list_attempts(folder)):
         standing = stand(folder, live_jobs([folder]))
         if not standing.live:
             return
@@ -127,14 +118,14 @@ def _wait_for_start(folder: RunFolder) -> None:
 
 def _follow(folder: RunFolder, attempt: Attempt, path: Any, flags: Any) -> None:
     """Print what is appended until the run is over; without --attempt the next attempt's log follows on this one's."""
-    from launcher.runs.read import Follower, list_attempts
+    from launcher.runs.read import Follower, list_attempts, log_file
     from launcher.runs.standing import stand
     from launcher.send.scheduler import live_jobs
 
     follower, over = Follower(path, from_end=True), False
     while True:
         newest = list_attempts(folder)[-1]
-        better = _log_file(attempt if flags.attempt is not None else newest, flags.rank)
+        better = log_file(attempt if flags.attempt is not None else newest, flags.rank)
         for raw in follower.read_raw():
             print(raw.decode(errors="replace"), flush=True)
         if better not in (None, path):

@@ -1,4 +1,4 @@
-"""`muster status`: how runs stand."""
+"""`muster status`: how runs and sweeps stand, once or live."""
 
 from __future__ import annotations
 
@@ -8,95 +8,100 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from conf.layout import RunFolder
     from launcher.runs.standing import Standing
+    from launcher.sweep.record import Sweep
+    from launcher.watch.watcher import Look, Watcher
 
 HELP = "how runs stand: state, step, loss, speed, time left; -w watches"
 EXAMPLES = """
-muster status
-muster status demo
-muster status -w
-muster status --json
+muster status                 every run and sweep
+muster status demo            one run in detail
+muster status -w              all of them, live; q or Ctrl-C leaves, the runs go on
+muster status demo -w         one run, live: curves, nodes, events, log
+muster status -w --json       a line of JSON whenever something changes
 """
-COLUMNS = ("run", "state", "step", "loss", "tokens/s", "ETA", "attempt", "job", "since", "reason")
-WATCH_S = 2.0
+LABELS = ("state", "step", "loss", "tokens/s", "ETA", "attempt", "job", "nodes", "since", "reason")
 
 
 def run(argv: list[str]) -> int:
     """Print a table of runs, or one run in detail."""
     from launcher.flags import Parser
     from launcher.runs import target
+    from launcher.watch.watcher import Watcher
 
     parser = Parser("status", HELP, EXAMPLES)
     parser.add_argument(
         "run", metavar="RUN", nargs="*", help="names, ids, folders or Slurm job ids (default: all runs)"
     )
-    parser.add_argument("-w", "--watch", action="store_true", help="live until Ctrl-C, or until nothing runs any more")
-    parser.add_argument("--json", action="store_true", help="a list with one object a run")
+    parser.add_argument("-w", "--watch", action="store_true", help="live until q, Ctrl-C, or until nothing runs")
+    parser.add_argument(
+        "--json", action="store_true", help="a list with one object a run; with -w one object a line for each change"
+    )
     target.add_run_root(parser)
     flags = parser.parse_args(argv)
+    watcher = _watcher(flags, Watcher)
     if flags.watch:
-        return _watch(flags)
-    standings, unreadable = _standings(flags)
+        from launcher.watch.live import watch_runs
+
+        return watch_runs(watcher, one=len(flags.run) == 1, named=bool(flags.run), as_json=flags.json)
+    look = watcher.look()
     if flags.json:
-        print(json.dumps([standing.as_json() for standing in standings], indent=2))
+        print(json.dumps([standing.as_json() for standing in look.standings], indent=2))
         return 0
-    _print(standings, unreadable, flags)
+    _print(watcher, look, flags)
     return 0
 
 
-def _standings(flags: Any) -> tuple[list[Standing], list[str]]:
-    """The runs asked for, newest first, and what could not be read."""
+def _watcher(flags: Any, made: type[Watcher]) -> Watcher:
+    """One that looks at the runs asked for, or at all runs and sweeps that there are by then."""
     from launcher.runs import rundir, target
-    from launcher.runs.accounting import with_accounting
-    from launcher.runs.standing import stand
-    from launcher.send.scheduler import live_jobs
+    from launcher.sweep.folder import list_sweeps, read
 
     root = target.run_root(flags.run_root)
-    folders: list[RunFolder] = (
-        [rundir.find(argument, root) for argument in flags.run] if flags.run else list(rundir.list_runs(root))
-    )
-    jobs = live_jobs(folders)
-    standings, unreadable = [], []
-    for folder in folders:
-        try:
-            standings.append(stand(folder, jobs))
-        except (OSError, ValueError) as error:
-            unreadable.append(f"{folder.path}: {error}")
-    standings = with_accounting(standings)
-    return sorted(standings, key=lambda standing: (not standing.live, -standing.since)), unreadable
+    if flags.run:
+        folders = [rundir.find(argument, root) for argument in flags.run]
+        return made(lambda: folders, ended_s=0.0)
+
+    def sweeps() -> Iterable[Sweep]:
+        return [read(folder) for folder in list_sweeps(root)]
+
+    def runs() -> Iterable[RunFolder]:
+        return rundir.list_runs(root)
+
+    return made(runs, sweeps)
 
 
-def _print(standings: list[Standing], unreadable: list[str], flags: Any) -> None:
-    from launcher.show.show import Page, print_table
+def _print(watcher: Watcher, look: Look, flags: Any) -> None:
+    from launcher.show.show import Page
 
-    if len(flags.run) == 1 and standings:
-        Page(sys.stdout).rows(standings[0].plan.run_id, detail_rows(standings[0]))
-    elif standings:
-        print_table(COLUMNS, [table_row(standing, time.time()) for standing in standings])
-    elif not unreadable:
+    if len(flags.run) == 1 and look.standings:
+        Page(sys.stdout).rows(look.standings[0].plan.run_id, detail_rows(look.standings[0]))
+    elif look.standings:
+        _print_table(watcher, look)
+    elif not look.unreadable:
         print("no runs yet; the demo: muster run")
-    for text in unreadable:
+    for text in look.unreadable:
         print(f"cannot be read: {text}", file=sys.stderr)
 
 
-def table_row(standing: Standing, now: float) -> tuple[str, ...]:
-    """A run as a row of the table."""
-    from launcher.show import units
+def _print_table(watcher: Watcher, look: Look) -> None:
+    """All runs, then all sweeps; as wide as the terminal, in a pipe as wide as need be."""
+    from launcher.show.line import cut_line
+    from launcher.show.screen import is_plain, size_of
+    from launcher.show.show import Page
+    from launcher.watch.live import curves_of
+    from launcher.watch.table import run_lines, sweep_lines
 
-    total = f"/{standing.total_steps}" if standing.total_steps else ""
-    return (
-        standing.plan.run_id,
-        standing.state.value,
-        f"{standing.step}{total}",
-        f"{standing.loss:.4f}" if standing.loss is not None else "",
-        units.count(standing.tokens_per_second) if standing.tokens_per_second is not None else "",
-        units.duration(standing.eta_s) if standing.eta_s is not None else "",
-        str(standing.attempt) if standing.attempt is not None else "",
-        standing.job,
-        units.duration(now - standing.since),
-        "" if standing.state.value == "done" else standing.reason.splitlines()[0] if standing.reason else "",
-    )
+    page = Page(sys.stdout)
+    width = size_of(sys.stdout)[0] if sys.stdout.isatty() else None
+    lines = run_lines(look, curves_of(watcher), width, is_plain(sys.stdout), named=True)
+    sweeps = sweep_lines(look, width)
+    for pieces in [*lines, *([()] if sweeps else []), *sweeps]:
+        shown = pieces if width is None else cut_line(pieces, width)
+        print("".join(page.paint(text, style) for text, style in shown).rstrip())
 
 
 def detail_rows(standing: Standing) -> list[tuple[str, str]]:
@@ -107,10 +112,7 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     from launcher.show.plan_page import memory_text, script_rows
 
     folder, plan = standing.folder, standing.plan
-    row = dict(zip(COLUMNS, table_row(standing, time.time()), strict=True))
-    rows = [(name, row[name]) for name in COLUMNS[1:] if row[name]]
-    if standing.state.value == "done":
-        rows.append(("reason", standing.reason))
+    rows = _state_rows(standing)
     if plan.script is None:
         size = units.count(plan.parameters) if plan.parameters else "?"
         rows += [("model", f"{plan.model_type}, {size} parameters"), ("memory", memory_text(plan))]
@@ -126,36 +128,23 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     return rows
 
 
-def _watch(flags: Any) -> int:
-    """Draw the table again and again: in place on a terminal, else a new one when a line changed."""
-    if not sys.stdout.isatty():
-        return _watch_plain(flags)
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.text import Text
+def _state_rows(standing: Standing) -> list[tuple[str, str]]:
+    """State, step, loss, …, reason: what there is of them."""
+    from launcher.show import units
+    from launcher.watch.table import note_of
 
-    from launcher.show.show import rich_table
-
-    with Live(console=Console(), refresh_per_second=2, transient=False) as live:
-        while True:
-            standings, unreadable = _standings(flags)
-            rows = [table_row(standing, time.time()) for standing in standings]
-            live.update(Group(rich_table(COLUMNS, rows), *(Text(f"cannot be read: {text}") for text in unreadable)))
-            if not any(standing.live for standing in standings):
-                return 0
-            time.sleep(WATCH_S)
-
-
-def _watch_plain(flags: Any) -> int:
-    seen: list[tuple[str, ...]] = []
-    while True:
-        standings, unreadable = _standings(flags)
-        # Times run on by themselves: only what else changed is worth a new table.
-        rows = [table_row(standing, standing.since) for standing in standings]
-        if rows != seen:
-            _print(standings, unreadable, flags)
-            sys.stdout.flush()
-            seen = rows
-        if not any(standing.live for standing in standings):
-            return 0
-        time.sleep(WATCH_S)
+    now = time.time()
+    total = f"/{standing.total_steps}" if standing.total_steps else ""
+    values = (
+        standing.state.value,
+        f"{standing.step}{total}",
+        f"{standing.loss:.4f}" if standing.loss is not None else "",
+        units.count(standing.tokens_per_second) if standing.tokens_per_second is not None else "",
+        units.duration(standing.eta_s) if standing.eta_s is not None else "",
+        str(standing.attempt) if standing.attempt is not None else "",
+        standing.job,
+        standing.nodes,
+        units.duration(now - standing.since),
+        note_of(standing, now) or standing.reason,
+    )
+    return [(label, text) for label, text in zip(LABELS, values, strict=True) if text]

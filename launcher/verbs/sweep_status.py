@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +10,6 @@ if TYPE_CHECKING:
     from launcher.sweep.folder import SweepFolder
     from launcher.sweep.record import Sweep
 
-WATCH_S = 2.0
-
 
 def status(argv: list[str]) -> int:
     """The points of a sweep as a table."""
@@ -21,12 +17,12 @@ def status(argv: list[str]) -> int:
 
     parser = Parser("sweep status", "how the points of a sweep stand", "muster sweep status demo -w")
     add_sweep(parser)
-    parser.add_argument("-w", "--watch", action="store_true", help="live until Ctrl-C, or until nothing runs any more")
+    parser.add_argument("-w", "--watch", action="store_true", help="live until q, Ctrl-C, or until nothing runs")
     parser.add_argument("--json", action="store_true", help="the sweep, with one object a point")
     flags = parser.parse_args(argv)
     folder, sweep = found_sweep(flags)
     if flags.watch:
-        return _watch(folder, sweep)
+        return _watch(folder)
     found = _standings(sweep)
     if flags.json:
         import json
@@ -94,39 +90,9 @@ def _print_table(folder: SweepFolder, sweep: Sweep, found: list[Standing | None]
     print(f"\n{sweep.id}: {counts_text(found)}   {folder.path}", flush=True)
 
 
-def _watch(folder: SweepFolder, sweep: Sweep) -> int:
-    """The table again and again: in place on a terminal, else a new one when a state changed."""
+def _watch(folder: SweepFolder) -> int:
     from launcher.sweep.control import is_searched
     from launcher.sweep.folder import read
-    from launcher.sweep.overview import COLUMNS, counts_text, row_of
+    from launcher.watch.points import watch_points
 
-    def is_live(found: list[Standing | None]) -> bool:
-        return any(standing is not None and standing.live for standing in found)
-
-    if not sys.stdout.isatty():
-        seen: list[str] = []
-        while True:
-            sweep = read(folder)  # a search has more points from time to time
-            found = _standings(sweep)
-            states = [standing.state.value if standing else "" for standing in found]
-            if states != seen:
-                _print_table(folder, sweep, found)
-                seen = states
-            if not is_live(found) and not is_searched(folder, sweep):
-                return 0
-            time.sleep(WATCH_S)
-    from rich.console import Group
-    from rich.live import Live
-    from rich.text import Text
-
-    from launcher.show.show import rich_table
-
-    with Live(refresh_per_second=2) as live:
-        while True:
-            sweep = read(folder)
-            found = _standings(sweep)
-            rows = [row_of(point, standing) for point, standing in zip(sweep.points, found, strict=True)]
-            live.update(Group(rich_table(COLUMNS, rows), Text(f"{sweep.id}: {counts_text(found)}")))
-            if not is_live(found) and not is_searched(folder, sweep):
-                return 0
-            time.sleep(WATCH_S)
+    return watch_points(lambda: read(folder), lambda sweep: is_searched(folder, sweep))

@@ -97,7 +97,7 @@ def test_status_table_and_details(folder: RunFolder, tmp_path: Path, capsys: pyt
     assert "rank 1: boom" in captured.out
     assert "broken" in captured.err
     assert cli.main(["status", "-w", "--run-root", str(tmp_path)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 2
     assert cli.main(["status", "other", "--run-root", str(tmp_path)]) == 0
     details = capsys.readouterr().out
     assert f"muster why {other.path.name}" in details
