@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+EXPORT_RECORD = "muster.json"
 """In each checkpoint's folder, written last."""
 
 
@@ -266,6 +267,11 @@ class RunFolder:
         return self.path / "events.jsonl"
 
     @property
+    def system(self) -> Path:
+        """What all nodes measured, one JSON object a line: processors, memory, GPUs, disks, network."""
+        return self.path / "system.jsonl"
+
+    @property
     def outcome(self) -> Path:
         return self.path / "outcome.json"
 
@@ -360,6 +366,11 @@ class RunFolder:
     @property
     def wandb(self) -> Path:
         return self.path / "wandb"
+
+    @property
+    def alerts_sent(self) -> Path:
+        """The alerts that W&B was told of, one JSON object a line, so that none of them is sent again."""
+        return self.wandb / "alerts.jsonl"
 
     @property
     def submissions(self) -> Path:

@@ -7,6 +7,7 @@ data     the documents alone, in a folder that is no run: what `muster data` sho
 preflight   what this node is like, in words for its agent: started by it
 decide   what comes after an attempt
 push     the metrics replayed into W&B: `push RUN [--follow]`
+last-word   what W&B is told of an attempt that could not speak for itself: `last-word RUN ATTEMPT [--goes-on]`
 rank, export-rank   one rank, started by an agent that does not fork
 write-checkpoints   writes a rank's checkpoints beside its training; started by the rank
 """
@@ -36,12 +37,14 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run a verb; its exit status: 0 where all ended well, 2 for a wrong command line, else 1."""
     verb, *rest = arguments or [""]
-    if verb not in (*VERBS, "push") or not rest:
+    if verb not in (*VERBS, "push", "last-word") or not rest:
         print(USAGE, file=sys.stderr)
         return 2
     folder = RunFolder(Path(rest[0]).absolute())
     if verb == "push":
         return _push(folder, "--follow" in rest[1:])
+    if verb == "last-word":
+        return _last_word(folder, rest[1:])
     step = _read_step(rest[1:])
     if step is None or (rest[1:] and not verb.startswith("export")):
         print(USAGE, file=sys.stderr)
@@ -133,9 +136,15 @@ def _become_rank(folder: RunFolder, entry: Entry) -> NoReturn:
 
 
 def _push(folder: RunFolder, follow: bool) -> int:
-    from train.metrics.push import push
+    from train.tracking.push import push
 
     return push(folder, follow)
+
+
+def _last_word(folder: RunFolder, words: list[str]) -> int:
+    from train.tracking.last_word import say_last_word
+
+    return say_last_word(folder, int(words[0]), "--goes-on" in words[1:])
 
 
 def _prepare(folder: RunFolder, _step: int | None) -> int:

@@ -135,7 +135,7 @@ def log(training: Training, step: Step) -> float:
         "train/global_step": step.number,
         "data/tokens_seen": training.progress.tokens_seen,
     }
-    training.record(step.number, values)
+    training.journal.metrics(step.number, values)
     if training.world.first:
         speed = f"{values['perf/tokens_per_second']:,.0f} tokens/s"
         print(

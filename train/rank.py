@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,7 +36,6 @@ from train.loop import rehearse, train
 from train.methods.method import share_of
 from train.metrics.journal import Journal
 from train.metrics.pace import Pace
-from train.metrics.track import Tracker
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
 from train.model.parameters import parameter_count
@@ -47,7 +45,8 @@ from train.numbers import Numbers
 from train.preflight.all_reduce import measure_all_reduce
 from train.stop import StopAskedError, StopVote
 from train.tasks.task import Task
-from train.training import Ending, Progress, Record, Training, stopped
+from train.tracking.track import Tracker
+from train.training import Ending, Progress, Training, stopped
 
 
 class WorldSizeError(Exception):
@@ -77,16 +76,11 @@ def train_run(plan: Plan, folder: RunFolder, attempt: int, world: World) -> Endi
     measure_all_reduce(plan, folder.attempt(attempt), world, journal)
     tracker = Tracker.open(plan, folder, attempt, journal.warning) if world.first else None
 
-    def record(step: int, values: Mapping[str, float]) -> None:
-        journal.metrics(step, values)
-        if tracker is not None:
-            tracker.log(step, values)
-
     state = State.failed
     try:
         deadline = Deadline(folder, attempt, read_end_time(os.environ))
         with StopVote(folder.stop, world, deadline) as stop:
-            training = prepared(plan, folder, attempt, world, journal, record, stop)
+            training = prepared(plan, folder, attempt, world, journal, stop)
             ending = finish(training, begin(training))
             training.engine.close()
         state = ending.state
@@ -106,7 +100,6 @@ def prepared(
     attempt: int,
     world: World,
     journal: Journal,
-    record: Record,
     stop: StopVote,
 ) -> Training:
     """Data, model, engine and the newest checkpoint: everything up to the first step.
@@ -155,7 +148,6 @@ def prepared(
         test=loader_of(splits["test"]),
         total_steps=loader.total_steps(config.train.num_train_epochs, config.train.max_steps),
         journal=journal,
-        record=record,
         stop=stop,
         window=Window(world, operations, peak_operations(world.device), pace),
         task=task,
@@ -227,7 +219,8 @@ def go_on(training: Training) -> None:
         place=state.get("place"),
     )
     training.loader.go_on(training.progress.place)
-    say(training, f"going on after step {info.step} of attempt {state['attempt']}", event="resumed")
+    text = f"going on after step {info.step} of attempt {state['attempt']}"
+    say(training, text, event="resumed", step=info.step)
 
 
 def layout_of(plan: Plan, world: World) -> Layout:
@@ -269,8 +262,8 @@ def model_in_words(training: Training) -> str:
     return f"{training.plan.model_type} of {count:,} parameters, ZeRO-{training.engine.zero_stage} on {where}"
 
 
-def say(training: Training, text: str, event: str = "batch") -> None:
+def say(training: Training, text: str, event: str = "batch", **values: Any) -> None:
     """Once into rank 0's log and the events."""
-    training.journal.event(event, text=text)
+    training.journal.event(event, text=text, **values)
     if training.world.first:
         print(text, flush=True)

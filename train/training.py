@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +19,6 @@ from train.metrics.window import Window
 from train.numbers import Numbers
 from train.stop import StopVote
 from train.tasks.task import Task
-
-Record = Callable[[int, Mapping[str, float]], None]
-"""Takes a step and its metrics; on ranks other than 0 it does nothing with them."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,6 @@ class Training:
     test: Loader | None
     total_steps: int
     journal: Journal
-    record: Record
     stop: StopVote
     window: Window
     task: Task

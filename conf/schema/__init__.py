@@ -30,12 +30,14 @@ from conf.schema.preflight import PreflightConfig
 from conf.schema.run import Access, RunConfig
 from conf.schema.sweep import Direction, Pruner, Sampler, SweepConfig
 from conf.schema.task import ProblemType, TaskConfig, TaskName
-from conf.schema.tracking import Tracker, TrackingConfig, TrackingMode
+from conf.schema.tracking import AlertKind, ArtifactFiles, LogModel, Tracker, TrackingConfig, TrackingMode
 from conf.schema.training import EvalStrategy, OptimConfig, Precision, ScheduleConfig, Scheduler, TrainConfig
 
 __all__ = [
     "REQUIRED",
     "Access",
+    "AlertKind",
+    "ArtifactFiles",
     "CheckpointConfig",
     "CleanConfig",
     "ClusterConfig",
@@ -51,6 +53,7 @@ __all__ = [
     "ExportWhen",
     "HealthConfig",
     "LimitsConfig",
+    "LogModel",
     "LongRows",
     "MethodConfig",
     "ModelConfig",

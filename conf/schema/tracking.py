@@ -23,6 +23,33 @@ class TrackingMode(Enum):
     offline = "offline"
 
 
+class AlertKind(Enum):
+    """What W&B tells a person of."""
+
+    failed = "failed"
+    hang = "hang"
+    no_progress = "no_progress"
+    non_finite = "non_finite"
+    restart = "restart"
+    straggler = "straggler"
+    time_limit = "time_limit"
+
+
+class LogModel(Enum):
+    """Which models become artifacts, in the words of Hugging Face's WANDB_LOG_MODEL; `none` is its `false`."""
+
+    none = "none"
+    end = "end"
+    checkpoint = "checkpoint"
+
+
+class ArtifactFiles(Enum):
+    """Whether an artifact has the files or says where they are."""
+
+    upload = "upload"
+    reference = "reference"
+
+
 @dataclass
 class TrackingConfig:
     """Weights & Biases. `tracking=wandb|none`. The API key comes from the environment or ~/.netrc, never from here."""
@@ -30,7 +57,7 @@ class TrackingConfig:
     name: Tracker = key(Tracker.wandb, "`wandb` or `none`. metrics.jsonl is written in any case.")
     mode: TrackingMode = key(
         TrackingMode.offline,
-        "`online`, or `offline` into the run folder (`wandb sync` later).",
+        "`online`, or `offline` into the run folder (`muster push` later).",
     )
     project: str = key("muster", "W&B project.")
     entity: Optional[str] = key(None, "W&B team or user. Null: your default.")
@@ -39,4 +66,30 @@ class TrackingConfig:
     job_type: str = key("train", "W&B job type.")
     run_name: Optional[str] = key(
         None, "Name shown by W&B. Null: of a point of a sweep the overrides that are its own, else the run's id."
+    )
+    alerts: list[AlertKind] = key(
+        list(AlertKind),
+        "What W&B sends a message of, by mail or Slack as you have set it there. `[]` for silence; leave out "
+        "`restart` and `time_limit` where jobs are short.",
+    )
+    stop_button: bool = key(
+        True,
+        "The stop button on the run's page saves and ends the run, like `muster stop`. False: it is not heard.",
+    )
+    samples: int = key(
+        20, "Documents shown in the table of each evaluated split, before and after training; 0: no tables."
+    )
+    log_model: LogModel = key(
+        LogModel.none,
+        "Models that become W&B artifacts: `end`, the verified export; `checkpoint`, each checkpoint as well; `none`.",
+    )
+    artifact: ArtifactFiles = key(
+        ArtifactFiles.upload,
+        "`upload` sends the files of a model; `reference` only its path and the checksums, for a file system that "
+        "whoever uses the artifact can reach.",
+    )
+    system_interval_s: float = key(
+        15.0,
+        "Seconds between two looks at every node's processors, memory, GPUs, disks and network (system.jsonl, "
+        "`nodes/*`). 0: none. Raise it for weeks of training on many nodes.",
     )

@@ -83,6 +83,8 @@ RANGES = {
     "checkpoint.save_steps": AMOUNT,
     "checkpoint.save_total_limit": COUNT,
     "checkpoint.max_shard_size_gb": Range(0, above=True),
+    "tracking.samples": AMOUNT,
+    "tracking.system_interval_s": AMOUNT,
     "health.limits_s.prepare": SECONDS,
     "health.limits_s.load": SECONDS,
     "health.limits_s.first_step": SECONDS,

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.metrics import merge_steps
-from conf.outcome import Outcome, State, write_outcome
+from conf.outcome import Outcome, State, StopReason, read_stop, write_outcome
 from conf.schema import RunConfig, TrackingMode
 from tests.dist.runs import write_plan
 from tests.slurm.live import lines, outcome
 from tests.wandb_server import KEY, WandbServer
-from train.metrics.track import Patience, Tracker
+from train.metrics.journal import Journal
+from train.tracking.last_word import start_last_word
+from train.tracking.sdk import Patience
+from train.tracking.track import Tracker
 
 pytestmark = [pytest.mark.faults, pytest.mark.fault(21), pytest.mark.timeout(580)]
 
@@ -109,16 +112,16 @@ def test_a_server_that_fails_costs_no_run_and_a_push_completes(
 
 @pytest.mark.parametrize("how", HOWS)
 def test_a_line_costs_the_step_nothing(how: Any, server: WandbServer, tmp_path: Path, figures: dict[str, Any]) -> None:
-    """The training thread only puts lines into a queue: within 5 % of the shortest step, whatever the server does."""
+    """The training thread only appends to a file: within 5 % of the shortest step, whatever the server does."""
     folder, plan = write_plan(tmp_path / "run", tracked())
     server.behave_once_open(how)
     warnings: list[str] = []
     tracker = Tracker.open(plan, folder, 0, warnings.append, Patience(init_s=10, finish_s=2, close_s=5))
     assert tracker is not None
-    costs = []
+    journal, costs = Journal(folder, 0), []
     for step in range(1000):
         started = time.perf_counter()
-        tracker.log(step, {"train/loss": 1.0, "train/grad_norm": 1.0})
+        journal.metrics(step, {"train/loss": 1.0, "train/grad_norm": 1.0})
         costs.append(time.perf_counter() - started)
     figures["line_ms"] = round(1000 * statistics.mean(sorted(costs)[:-10]), 4)
     assert figures["line_ms"] < 1000 * 0.05 * STEP_S
@@ -155,12 +158,102 @@ def test_attempts_go_on_in_one_run_and_preemption_is_said(server: WandbServer, t
     for attempt, state in enumerate(("preempted", "done")):
         tracker = Tracker.open(plan, folder, attempt, patience=Patience(close_s=60))
         assert tracker is not None
-        tracker.log(attempt + 1, {"train/loss": 1.0})
+        Journal(folder, attempt).metrics(attempt + 1, {"train/loss": 1.0})
         tracker.close(state)
         run = server.run(plan.run_id)
         assert (run.preempting, run.summary["state"], run.exit_code) == (True, state, 1 - attempt)
     assert len(server.runs) == 1
     assert [row["train/global_step"] for row in run.history] == [1, 2]
+
+
+def test_three_attempts_are_one_run_with_its_story_and_messages(server: WandbServer, tmp_path: Path) -> None:
+    """Attempt 0 is preempted, attempt 1 hangs and cannot speak for itself, attempt 2 ends well."""
+    folder, plan = write_plan(tmp_path / "run", tracked())
+    hosts = ["alpha", "beta"]
+    for attempt, steps in enumerate((range(1, 4), range(4, 6), range(5, 8))):
+        journal = Journal(folder, attempt)
+        journal.event("attempt_started", hosts=hosts)
+        if attempt:
+            journal.event("resumed", step=steps[0] - 1)
+        tracker = Tracker.open(plan, folder, attempt, patience=Patience(close_s=60))
+        assert tracker is not None
+        for step in steps:
+            journal.metrics(step, {"train/loss": 1.0 / step, "perf/step_time_s": 0.5})
+        if attempt == 1:
+            wait_for(lambda: any(row.get("train/global_step") == 5 for row in server.run(plan.run_id).rows))
+            tracker.close("failed")  # its process dies; what follows is what its agent and `decide` write
+            journal.event(
+                "hang", rank=1, host="beta", reason="rank 1 on beta did not come: HF_TOKEN=hf_canary5f2d9c81c"
+            )
+            failed = Outcome(State.failed, "hang: rank 1 on beta", 4, attempt, time.time())
+            write_outcome(folder.outcome, failed)
+            journal.event("attempt_ended", state="failed", reason=failed.reason)
+            start_last_word([sys.executable, "-m", "train", "last-word", str(folder.path)], attempt, goes_on=True)
+            assert [alert["title"] for alert in server.run(plan.run_id).alerts[1:]] == [f"{plan.run_id}: hang"]
+            assert (server.run(plan.run_id).preempting, server.run(plan.run_id).summary["state"]) == (True, "failed")
+            continue
+        state = State.done if attempt == 2 else State.preempted
+        write_outcome(folder.outcome, Outcome(state, state.value, steps[-1], attempt, time.time()))
+        journal.event("attempt_ended", state=state.value, reason=state.value)
+        tracker.close(state.value)
+    assert list(server.runs) == [f"muster/{plan.run_id}"]
+    run = server.run(plan.run_id)
+    rows = [row for row in run.rows if "train/loss" in row]
+    assert [row["train/global_step"] for row in rows] == [1, 2, 3, 4, 5, 5, 6, 7]
+    assert [row["run/attempt"] for row in rows] == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert [row["_step"] for row in run.rows] == sorted({row["_step"] for row in run.rows})
+    times = {line["step"]: line["time"] for line in lines(folder.metrics)}
+    assert {row["train/global_step"]: row["_timestamp"] for row in rows} == times
+    kinds = [alert["title"].partition(": ")[2] for alert in run.alerts]
+    assert kinds == ["restart", "hang", "restart"]
+    assert run.alerts[-1]["text"].endswith("on alpha, beta; before: failed: hang: rank 1 on beta")
+    assert (run.summary["state"], run.summary["run/lost_steps"], run.exit_code) == ("done", 1, 0)
+    assert not holds_canary(server.traffic().encode())
+
+
+def test_the_config_has_all_that_decides_a_run(server: WandbServer, tmp_path: Path) -> None:
+    config = tracked()
+    config.cluster.env = {"HF_TOKEN": SECRETS["HF_TOKEN"]}
+    folder, plan = write_plan(tmp_path / "run", config)
+    facts = {"commit": "abc123", "versions": {"torch": "2.13.0"}, "cwd": f"/home/x?key={SECRETS['HF_TOKEN']}"}
+    folder.env_json.write_text(json.dumps(facts))
+    attempt = folder.attempt(0)
+    attempt.folder.mkdir(parents=True)
+    attempt.job.write_text(json.dumps({"job": "slurm:7", "host": "alpha", "time": 1, "token": "secret of the attempt"}))
+    attempt.hosts.write_text("alpha\nbeta\n")
+    tracker = Tracker.open(plan, folder, 0, patience=Patience(close_s=60))
+    assert tracker is not None
+    tracker.close("done")
+    found = {name: held["value"] for name, held in server.run(plan.run_id).config.items() if name != "_wandb"}
+    assert found["optim"]["learning_rate"] == plan.config.optim.learning_rate
+    muster = found["muster"]
+    assert muster["deepspeed"] == json.loads(json.dumps(plan.layout.deepspeed))
+    assert (muster["environment"]["commit"], muster["environment"]["versions"]) == ("abc123", {"torch": "2.13.0"})
+    assert muster["job"] == {"job": "slurm:7", "host": "alpha", "time": 1, "hosts": ["alpha", "beta"]}
+    assert muster["batch"]["world_size"] == plan.topology.world_size
+    assert found["cluster"]["env"] == {"HF_TOKEN": "***"}
+    assert not holds_canary(server.traffic().encode())
+
+
+def test_the_stop_button_writes_stop_and_interrupts_nobody(server: WandbServer, tmp_path: Path) -> None:
+    folder, plan = write_plan(tmp_path / "run", tracked())
+    tracker = Tracker.open(plan, folder, 0, patience=Patience(close_s=60))
+    assert tracker is not None
+    Journal(folder, 0).metrics(1, {"train/loss": 1.0})
+    wait_for(lambda: bool(server.runs and server.run(plan.run_id).rows))
+    assert read_stop(folder.stop) is None
+    server.press_stop(plan.run_id)
+    Journal(folder, 0).metrics(2, {"train/loss": 1.0})  # the answer to it carries the word
+    wait_for(lambda: read_stop(folder.stop) is StopReason.stopped)
+    tracker.close("stopped")
+    assert server.run(plan.run_id).summary["state"] == "stopped"
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def tracked() -> RunConfig:

@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from conf.record import Batch, Device, Layout, Plan, Topology
 from conf.schema import RunConfig, TrackingMode
 from conf.schema import Tracker as TrackerName
 from launcher.sweep.tracked import tracked
-from train.metrics.redaction import redacted
-from train.metrics.track import Patience, Tracker, require_server
+from train.metrics.journal import Journal
+from train.tracking.redaction import redacted
+from train.tracking.sdk import Patience, require_server
+from train.tracking.track import Tracker
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 BLOCK = 32768
@@ -102,21 +103,16 @@ def history(found: list[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def log_three(tracker: Tracker | None) -> float:
-    """Three lines; returns the longest time that a call took."""
-    assert tracker is not None
-    longest = 0.0
+def log_three(folder: RunFolder) -> None:
+    journal = Journal(folder, 0)
     for step in (1, 2, 3):
-        started = time.monotonic()
-        tracker.log(step, {"train/loss": 1.0 / step, "train/grad_norm": float("nan")})
-        longest = max(longest, time.monotonic() - started)
-    return longest
+        journal.metrics(step, {"train/loss": 1.0 / step, "train/grad_norm": float("nan")})
 
 
 def test_an_offline_run_reads_back_complete_and_without_secrets(folder: RunFolder) -> None:
     warnings: list[str] = []
     tracker = Tracker.open(plan(folder), folder, 0, warnings.append)
-    log_three(tracker)
+    log_three(folder)
     assert tracker is not None
     tracker.close("done")
     assert warnings == []
@@ -141,7 +137,7 @@ def test_a_point_of_a_sweep_is_found_by_its_group_and_its_own_overrides(folder: 
     tracking = tracked(point.config, "demo-99887766", ["optim.learning_rate=1e-5", "train.seed=2"]).tracking
     assert (alone.group, alone.run_name) == (None, None)
     tracker = Tracker.open(replace(point, config=replace(point.config, tracking=tracking)), folder, 0)
-    log_three(tracker)
+    log_three(folder)
     assert tracker is not None
     tracker.close("done")
     (run,) = [record.run for record in records(folder) if record.WhichOneof("record_type") == "run"]
@@ -156,7 +152,7 @@ def test_a_dead_server_becomes_an_offline_run(folder: RunFolder, monkeypatch: py
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         warnings: list[str] = []
         tracker = Tracker.open(plan(folder, mode=TrackingMode.online), folder, 0, warnings.append)
-        log_three(tracker)
+        log_three(folder)
         assert tracker is not None
         tracker.close("preempted")
     assert len(warnings) == 1
@@ -174,7 +170,7 @@ def test_a_server_that_never_answers_holds_nobody(folder: RunFolder, monkeypatch
         warnings: list[str] = []
         patience = Patience(reach_s=1, init_s=3, finish_s=3, close_s=60)
         tracker = Tracker.open(plan(folder, mode=TrackingMode.online), folder, 0, warnings.append, patience)
-        log_three(tracker)
+        log_three(folder)
         assert tracker is not None
         tracker.close("done")
     assert len(warnings) == 1
@@ -203,7 +199,7 @@ def test_no_key_is_said_before_wandb_could_ask_for_one(folder: RunFolder) -> Non
 
 def test_tracking_none_imports_nothing(folder: RunFolder) -> None:
     assert Tracker.open(plan(folder, TrackerName.none), folder, 0) is None
-    code = "import sys, train.metrics.track; sys.exit('wandb' in sys.modules)"
+    code = "import sys, train.tracking.track; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

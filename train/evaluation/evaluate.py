@@ -22,12 +22,14 @@ from train.training import Training
 class Evaluation:
     """`values` are metrics by name, `loss` (the mean over `targets`) among them; all are over all ranks.
 
-    `predictions` are in the order of the documents, on rank 0 alone.
+    `predictions` are in the order of the documents, on rank 0 alone; `seconds` is what all of it took.
     """
 
     values: dict[str, float]
     targets: int
     predictions: list[Prediction]
+    documents: int
+    seconds: float
 
     @property
     def loss(self) -> float:
@@ -72,4 +74,6 @@ def evaluate(training: Training, loader: Loader) -> Evaluation | None:
     gathered = sorted(itertools.chain(*training.world.gather(predictions)), key=lambda one: one.document)
     scores = training.world.said_by_first(training.task.scores(loss, gathered) if training.world.first else {})
     speed = {} if answered is None else {"generated_tokens_per_second": answered.tokens_per_second}
-    return Evaluation({"loss": loss, **scores, **speed}, int(targets), gathered if training.world.first else [])
+    predictions = gathered if training.world.first else []
+    seconds = max(time.monotonic() - started, 1e-9)
+    return Evaluation({"loss": loss, **scores, **speed}, int(targets), predictions, len(loader.documents), seconds)

@@ -113,7 +113,8 @@ def _evaluate(training: Training, loader: Loader, split: str) -> Evaluation | No
     step = training.model_step
     name = "eval" if split == "validation" else split
     training.progress.course.take(name, result.values)
-    training.record(training.progress.step, {f"{name}/{metric}": value for metric, value in result.values.items()})
+    values = {**result.values, "runtime": result.seconds, "samples_per_second": result.documents / result.seconds}
+    training.journal.metrics(training.progress.step, {f"{name}/{metric}": value for metric, value in values.items()})
     training.journal.event("evaluation", split=split, **{**result.values, "step": step})
     if training.world.first:
         print(f"step {step}/{training.total_steps}  {split}: {in_words(result.values)}", flush=True)

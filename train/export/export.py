@@ -18,7 +18,7 @@ import msgspec
 import torch
 
 from conf.files import write_atomically
-from conf.layout import RunFolder
+from conf.layout import EXPORT_RECORD, RunFolder
 from train.checkpoint.storage import WrittenFile, flush_folder
 from train.data.prepared import read_prepared
 from train.distributed import World, attempted
@@ -26,8 +26,6 @@ from train.engine import Engine
 from train.export import proof
 from train.export.shards import INDEX_NAME, Part, index, write_weights
 from train.generation.generation import closing_tokens, question_of, stop_tokens
-
-RECORD_NAME = "muster.json"
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ def write_tokenizer(folder: RunFolder, target: Path) -> None:
 
 def put_in_place(partial: Path, target: Path, record: Record) -> None:
     """Write the record last and rename; an older export is replaced only now."""
-    write_atomically(partial / RECORD_NAME, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    write_atomically(partial / EXPORT_RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     flush_folder(partial)
     old = target.with_name(f".{target.name}.old")
     with contextlib.suppress(FileNotFoundError):

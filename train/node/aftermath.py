@@ -59,8 +59,19 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     if sacked:
         write_word(attempt.leave_out, ",".join(sacked))
     write_word(attempt.decision, verdict)
+    if own is None and outcome.state is State.failed:
+        tell_tracker(folder, number, decision.verdict)
     print(f"muster: {verdict}: {state}: {outcome.reason}", flush=True)
     return replace(decision, outcome=outcome)
+
+
+def tell_tracker(folder: RunFolder, attempt: int, verdict: Verdict) -> None:
+    """Let W&B know of an end that the ranks could not tell it."""
+    from train.node.start import own_argv
+    from train.tracking.last_word import is_heard, start_last_word
+
+    if is_heard(read_plan(folder.run_json)):
+        start_last_word(own_argv("last-word", folder.path), attempt, verdict is Verdict.requeue)
 
 
 def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:

@@ -1,0 +1,68 @@
+"""Reading the run folder's files of lines as they grow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conf.files import read_objects
+from conf.layout import RunFolder
+
+
+class Follower:
+    """A file of JSON objects, one a line, that others may still write."""
+
+    def __init__(self, path: Path, at_end: bool = False):
+        """`at_end`: what is there already is not read."""
+        self._path = path
+        self._place = _size(path) if at_end else 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The complete lines since the last call; one that is no object is left out."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._place)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self._place += len(whole)
+        return [one for one in map(_decode, whole.splitlines()) if one is not None]
+
+
+class Chronicle:
+    """Events and metrics of a run in the order of time, as they come; the former have a key `event`."""
+
+    def __init__(self, folder: RunFolder):
+        self._events, self._metrics = Follower(folder.events), Follower(folder.metrics)
+
+    def read(self) -> list[dict[str, Any]]:
+        """What is new."""
+        return sorted([*self._events.read(), *self._metrics.read()], key=_time)
+
+
+def _time(line: dict[str, Any]) -> float:
+    time = line.get("time")
+    return float(time) if isinstance(time, float | int) else 0.0
+
+
+def sent_at(folder: RunFolder) -> float | None:
+    """When the run was first handed to a scheduler; None where it never was."""
+    sent = (line.get("time") for line in read_objects(folder.submissions) if line.get("event") == "sent")
+    return next((float(time) for time in sent if isinstance(time, float | int)), None)
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return None  # cut short by a kill
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
