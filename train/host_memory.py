@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -13,21 +14,34 @@ def free_host_bytes() -> int:
     return min([available, *_control_group_room()])
 
 
+def host_bytes() -> int:
+    """Memory of the host, or what this process's control groups allow of it."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return min([int(found[1]) * 1024 if found else 0, *(limit for _, limit in _limited_groups())])
+
+
 def _control_group_room() -> list[int]:
-    """What each control group above this process still allows (cgroup v2), where it sets a limit.
+    """What each control group above this process still allows, where it sets a limit.
 
     Cached pages of files count against a group, and go when memory is asked for.
     """
     room = []
-    try:
+    for group, limit in _limited_groups():
+        with contextlib.suppress(OSError, ValueError):
+            cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+            reclaimable = int(cached[1]) if cached else 0
+            room.append(limit - int((group / "memory.current").read_text()) + reclaimable)
+    return room
+
+
+def _limited_groups() -> list[tuple[Path, int]]:
+    """The control groups above this process that set a limit (cgroup v2), with it."""
+    groups = []
+    with contextlib.suppress(OSError, ValueError):
         own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
         folder = Path("/sys/fs/cgroup") / own.lstrip("/")
         for group in [folder, *folder.parents]:
             limit = group / "memory.max"
             if limit.exists() and (text := limit.read_text().strip()) != "max":
-                cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-                reclaimable = int(cached[1]) if cached else 0
-                room.append(int(text) - int((group / "memory.current").read_text()) + reclaimable)
-    except (OSError, ValueError):
-        return room
-    return room
+                groups.append((group, int(text)))
+    return groups

@@ -26,11 +26,12 @@ from train.node.last_words import print_failures
 from train.node.node import Node, check_gpus, check_topology, checks_itself
 from train.node.script import unpack_project
 from train.node.start import Start, choose_start, make_entrypoint, preload, set_environment
-from train.node.watch import describe_failure, speak_for_the_silent, write_report
+from train.node.watch import Watch, describe_failure, speak_for_the_silent, write_report
 
 if TYPE_CHECKING:
     from train.node.data_step import DataStep
     from train.node.meeting import Meeting
+    from train.node.watchdog import Watchdog
 
 TIME_IS_UP_S = 3.0
 """Seconds before the end of the job's time from which on SIGTERM is the time limit's."""
@@ -155,6 +156,13 @@ def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: En
     from train.node.elastic import make_agent, run_to_end
     from train.node.inquest import HangError
     from train.node.watchdog import guarded
+    from train.system.sampler import sampler_of
+
+    sampler = sampler_of(node)
+
+    def guard(first_rank: int, watch: Watch) -> Watchdog:
+        sampler.start(meeting.own_line())
+        return guarded(node, meeting, first_rank, watch)
 
     for made in (node.attempt.logs, node.attempt.stacks):
         made.mkdir(parents=True, exist_ok=True)
@@ -166,10 +174,11 @@ def _run_ranks(node: Node, start: Start, meeting: Meeting, port: int, ending: En
         head=node.environment.head,
         port=port,
         scratch=node.environment.scratch,
-        guard=lambda first_rank, watch: guarded(node, meeting, first_rank, watch),
+        guard=guard,
     )
     try:
-        ending.succeeded = run_to_end(agent)
+        with sampler:
+            ending.succeeded = run_to_end(agent)
     except HangError as error:
         ending.failure = error.failure or describe_failure(error, -1, node.environment.node)
     finally:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from datetime import timedelta
+from typing import Any, cast
 
 from torch._C._distributed_c10d import Store, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo
@@ -140,6 +141,11 @@ class Meeting(RendezvousHandler):
             NodeLostError: node 0 is gone.
         """
         return self._has(_fact(fact))
+
+    def own_line(self) -> Store | None:
+        """A further connection to the store, for a thread of its own; None where the node is alone."""
+        alone = self._store is None or len(self._hosts) == 1
+        return None if alone else cast("Store", cast("Any", self._store).clone())  # torch's stubs do not know it
 
     def leave(self, succeeded: bool, timeout_s: float = 600.0) -> None:
         """Tell the other agents how this node ended. Node 0 holds the store until all have told, or it has failed."""
