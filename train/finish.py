@@ -15,6 +15,7 @@ from train.export.proof import free_bytes
 from train.export.samples import write_labelled_samples, write_samples
 from train.export.trained import export_trained
 from train.methods.adapter import base_model
+from train.model.model import weights_at_start
 from train.model.parameters import parameter_count
 from train.stop import StopAskedError
 from train.tasks.seq_cls import SequenceClassification
@@ -119,7 +120,8 @@ def answer(training: Training) -> None:
             documents = training.validation.documents
             write_labelled_samples(folder.samples, exported, documents, count, device, training.task)
         else:
-            write_samples(folder.samples, exported, training.validation.documents, count, device)
+            start = weights_at_start(training.plan, folder)
+            write_samples(folder.samples, exported, start, training.validation.documents, count, device)
     except Exception as error:
         # Samples are for people to look at: whatever a tokenizer or a model makes of them ends no run.
         training.journal.warning(f"no samples: {type(error).__name__}: {error}")

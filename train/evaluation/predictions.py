@@ -16,15 +16,15 @@ from train.tasks.task import Prediction
 from train.training import Training
 
 
-def write_predictions(training: Training, split: str, evaluation: Evaluation) -> None:
+def write_predictions(training: Training, split: str, evaluation: Evaluation, before: bool = False) -> None:
     """Write the predictions of an evaluation on rank 0, of labels with a report; nothing where the task makes none.
 
-    A full disk is said.
+    Those from `before` training get a file of their own, without a report. A full disk is said.
     """
     loader = training.validation if split == "validation" else training.test
     if not training.world.first or not evaluation.predictions or loader is None:
         return
-    path = training.folder.predictions(split)
+    path = training.folder.predictions(f"{split}-before" if before else split)
     content = b"".join(
         msgspec.json.encode(line) + b"\n" for line in prediction_lines(evaluation.predictions, loader.documents)
     )
@@ -32,7 +32,7 @@ def write_predictions(training: Training, split: str, evaluation: Evaluation) ->
     try:
         path.parent.mkdir(mode=mode & 0o777, exist_ok=True)
         write_atomically(path, content, mode & 0o666)
-        if isinstance(training.task, SequenceClassification):
+        if isinstance(training.task, SequenceClassification) and not before:
             outputs = [one.output for one in evaluation.predictions]
             write_class_report(training.folder, split, training.task.labels, outputs)
     except OSError as error:

@@ -16,10 +16,12 @@ from train.training import Training
 
 def evaluate_before(training: Training) -> None:
     """Validation and test set before the first step, to compare with; a test set that is answered waits for the end."""
-    if training.validation is not None:
-        _evaluate(training, training.validation, "validation")
-    if training.test is not None and training.task.generation is None:
-        _evaluate(training, training.test, "test")
+    for split, loader in (("validation", training.validation), ("test", training.test)):
+        if loader is None or (split == "test" and training.task.generation is not None):
+            continue
+        result = _evaluate(training, loader, split)
+        if result is not None:
+            write_predictions(training, split, result, before=True)
     _back_to_training(training)
 
 

@@ -20,11 +20,11 @@ from train.model.model import auto_class, placement
 from train.tasks.seq_cls import SequenceClassification
 
 
-def write_samples(path: Path, export: Path, documents: Documents, count: int, device: torch.device) -> int:
+def write_samples(path: Path, export: Path, start: str, documents: Documents, count: int, device: torch.device) -> int:
     """Answer the first `count` documents' prompts and write them to `path`, one JSON object a line; on one rank.
 
-    A line has `prompt`, `expected` and `answer`. Of a document that is all target, plain text, the first half is the
-    prompt. Returns how many were answered.
+    A line has `prompt`, `expected`, `before` (the answer of the weights at `start`) and `answer`. Of a document that is
+    all target, plain text, the first half is the prompt. Returns how many were answered.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -32,19 +32,27 @@ def write_samples(path: Path, export: Path, documents: Documents, count: int, de
     whole = base_of_adapter(export) or str(export)
     writes = AutoConfig.from_pretrained(whole, local_files_only=True).is_encoder_decoder
     loader = auto_class(TaskName.seq2seq_lm if writes else TaskName.causal_lm)
-    model = loader.from_pretrained(whole, dtype="auto", local_files_only=True, **placement(device))
-    if whole != str(export):
-        model = load_adapter(model, export)
-    model = model.to(device).eval()
-    generation = Generation(model, tokenizer, {}, 0, None)
-    asked = Generator(model, device, in_step=False)
+    chosen = [documents[number] for number in range(min(count, len(documents)))]
+
+    def answered(weights: str, adapter: Path | None) -> list[dict[str, str]]:
+        model = loader.from_pretrained(weights, dtype="auto", local_files_only=True, **placement(device))
+        if adapter is not None:
+            model = load_adapter(model, adapter)
+        model = model.to(device).eval()
+        generation = Generation(model, tokenizer, {}, 0, None)
+        asked = Generator(model, device, in_step=False)
+        lines = [_answered(asked, generation, tokenizer, document, writes) for document in chosen]
+        del model, asked
+        gc.collect()
+        return lines
+
+    after = answered(whole, None if whole == str(export) else export)
+    before = answered(start, None)
     lines = [
-        _answered(asked, generation, tokenizer, documents[number], writes)
-        for number in range(min(count, len(documents)))
+        {"prompt": line["prompt"], "expected": line["expected"], "before": was["answer"], "answer": line["answer"]}
+        for line, was in zip(after, before, strict=True)
     ]
     write_atomically(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    del model, asked
-    gc.collect()
     return len(lines)
 
 

@@ -114,12 +114,18 @@ def _source(plan: Plan, folder: RunFolder) -> tuple[str, dict[str, Any]]:
     if implementation is not None:
         arguments["attn_implementation"] = implementation
     if config.init is ModelInit.random:
-        return str(folder.model), arguments
+        return weights_at_start(plan, folder), arguments
     if config.revision is not None:
         arguments["revision"] = config.revision
     if config.trust_remote_code:
         arguments["trust_remote_code"] = True
-    return config.model_name_or_path, arguments
+    return weights_at_start(plan, folder), arguments
+
+
+def weights_at_start(plan: Plan, folder: RunFolder) -> str:
+    """Where the weights are that training starts from."""
+    random = plan.config.model.init is ModelInit.random
+    return str(folder.model) if random else plan.config.model.model_name_or_path
 
 
 def placement(device: torch.device) -> dict[str, Any]:
