@@ -21,24 +21,28 @@ def log_export(run: Any, plan: Plan, folder: RunFolder, outcome: Outcome) -> Non
     metadata = {**outcome.metrics, "step": step, "verified": True}
     for path, suffix in ((folder.export, ""), (folder.adapter, "-adapter")):
         if path.is_dir():
-            _log(run, plan, path, f"model-{plan.run_id}{suffix}", ["final_model", f"step-{step}"], metadata)
+            name = f"model-{plan.run_id}{suffix}"
+            _log(run, plan, path, name, ["final_model", f"step-{step}"], metadata, stays=True)
 
 
 def log_checkpoint(run: Any, plan: Plan, folder: RunFolder, step: int) -> None:
     """A checkpoint with optimizer states, as `muster resume` reads it; nothing where it was pruned meanwhile."""
     path = folder.checkpoint(step)
     if folder.manifest(step).exists():
-        _log(run, plan, path, f"checkpoint-{plan.run_id}", [f"checkpoint_global_step_{step}"], {"step": step})
+        aliases = [f"checkpoint_global_step_{step}"]
+        _log(run, plan, path, f"checkpoint-{plan.run_id}", aliases, {"step": step}, stays=False)
 
 
-def _log(run: Any, plan: Plan, path: Path, name: str, aliases: list[str], metadata: dict[str, Any]) -> None:
+def _log(
+    run: Any, plan: Plan, path: Path, name: str, aliases: list[str], metadata: dict[str, Any], stays: bool
+) -> None:
+    """Files that do not stay as long as sending takes are copied first: retention may remove a checkpoint."""
     about = {"path": str(path), "model_type": plan.model_type, "num_parameters": plan.parameters}
     made = sdk.artifact(name, MODEL, **metadata, **about, files=_checksums(path))
     if plan.config.tracking.artifact is ArtifactFiles.reference:
         made.add_reference(path.as_uri(), checksum=False)
     else:
-        # Copied into wandb's staging folder first: retention may remove a checkpoint while it is sent.
-        made.add_dir(str(path))
+        made.add_dir(str(path), skip_cache=True, policy="immutable" if stays else "mutable")
     run.log_artifact(made, aliases=aliases)
 
 

@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 STEP = "train/global_step"
@@ -41,6 +42,8 @@ def open_run(mode: Mode, patience: Patience, on_stop: Callable[[], None] = _igno
     `on_stop` is called, in a thread of wandb's, where somebody presses the stop button on the run's page; without it
     the SDK would interrupt this process.
     """
+    # Where files wait to be sent; the SDK's own place is a home folder, which is small on many clusters.
+    os.environ.setdefault("WANDB_DATA_DIR", str(Path(arguments["dir"], "wandb", "data")))
     import wandb
 
     settings = wandb.Settings(
