@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from conf.estimate import Estimate
+from conf.forecast import Forecast
 from conf.schema import Continuation, RunConfig
 
 SCHEMA_VERSION = 1
@@ -77,11 +78,12 @@ class Plan:
     """A configuration, resolved. Nothing in it is worked out later.
 
     `layouts` has the planned world size and every other one at which the run may resume. `export_at_end` is
-    `checkpoint.export`, resolved. `parameters` are the model's without an adapter, `quantized_parameters` those of them
-    that are kept in 4 or 8 bits, `trainable_parameters` those that are trained, the adapter's included; None where no
-    formula counts them. `continuation` is `requeue`, `chain` or `none`. `memory` is what a rank, a node and the disk
-    are expected to hold. `script` is what runs instead of Muster's own training: its layouts say nothing but the world
-    sizes. `notes` are what was derived or ignored, in words; `warnings` what deserves a look.
+    `checkpoint.export`, resolved. `parameters` are the model's without an adapter, `quantized_parameters` those of
+    them that are kept in 4 or 8 bits, `trainable_parameters` those that are trained, the adapter's included; None
+    where no formula counts them. `continuation` is `requeue`, `chain` or `none`. `memory` is what a rank, a node and
+    the disk are expected to hold, `time` how long the run is expected to take. `script` is what runs instead of
+    Muster's own training: its layouts say nothing but the world sizes. `notes` are what was derived or ignored, in
+    words; `warnings` what deserves a look.
     """
 
     run_id: str
@@ -101,6 +103,7 @@ class Plan:
     continuation: Continuation = Continuation.requeue
     script: Script | None = None
     memory: Estimate | None = None
+    time: Forecast | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

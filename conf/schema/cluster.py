@@ -172,7 +172,7 @@ class ClusterConfig:
     inter_node_gbps: Optional[float] = key(
         None,
         "Gbit/s that a node receives from other nodes over all its adapters together (8 of 400 each: 3200), for the "
-        "estimate of time. Null: assumed, 400 on GPU nodes and 10 on others.",
+        "estimate of time. Null: assumed, 25 to 200 for each GPU by its kind, 10 without GPUs.",
     )
     host_link_gbps: Optional[float] = key(
         None,

@@ -27,6 +27,7 @@ from launcher.plan.script import script_plan
 from launcher.plan.selection import selection_notes
 from launcher.plan.shapes.known import UNKNOWN_LABELS, hidden_size, model_config, shape_of
 from launcher.plan.shapes.weights import Shape
+from launcher.plan.time.forecast import forecast_of
 from launcher.plan.topology import make_topology
 from launcher.plan.trainable import quantized_parameters, trained_of
 from launcher.show.units import count
@@ -77,6 +78,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         continuation=continuation,
         quantized_parameters=subject.quantized,
         memory=estimate_of(subject, facts),
+        time=forecast_of(subject, facts),
     )
     said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
     said += remarks.batch_notes(frozen, planned, packing) + ([packing_note] if packing_note else [])

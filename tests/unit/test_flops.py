@@ -62,8 +62,8 @@ def test_a_token_meets_the_encoder_or_the_decoder() -> None:
     shape = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_heads": 2, "num_layers": 3, "vocab_size": 50}
     with torch.device("meta"):
         model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("t5", **shape))
-    layer, buckets = 4 * 8 * 8 + 2 * 8 * 16, 32 * 2
-    read, written = 3 * layer + buckets, 3 * (layer + 4 * 8 * 8) + buckets + 50 * 8
+    layer = 4 * 8 * 8 + 2 * 8 * 16
+    read, written = 3 * layer, 3 * (layer + 4 * 8 * 8) + 50 * 8
     assert operations_per_token(model, model.config, 100, 0.25) == 6 * (0.75 * read + 0.25 * written)
 
 

@@ -68,8 +68,8 @@ def matmul_parameters(model: nn.Module, config: Any) -> float:
 def _matmul_parameters(model: nn.Module, config: Any) -> dict[int, float]:
     """As `matmul_parameters`, by the parameter's identity."""
     head = getattr(_layer(model, "get_output_embeddings"), "weight", None)
-    embedding = _layer(model, "get_input_embeddings")
-    looked_up = {id(parameter) for parameter in embedding.parameters()} if embedding is not None else set()
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    looked_up = {id(parameter) for table in tables for parameter in table.parameters()}
     routed = float(getattr(config, "num_experts_per_tok", 0) or 0)
     experts = float(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 0)
     share = flops.routed_share(routed, experts)

@@ -46,7 +46,7 @@ def gpu_memory(cluster: ClusterConfig, facts: Facts) -> tuple[int | None, str]:
     """Bytes of one GPU and where the number comes from; None where nobody knows."""
     if cluster.gpu_memory_gib is not None:
         return int(cluster.gpu_memory_gib * GIB), "cluster.gpu_memory_gib"
-    for name, source in _names(cluster, facts):
+    for name, source in gpu_names(cluster, facts):
         known = usable_gib(name)
         if known is not None:
             return int(known * GIB), f"{known:g} GiB of {name}, {source}"
@@ -60,7 +60,8 @@ def usable_gib(name: str) -> float | None:
     return next((gib for model, gib in known if set(model.upper().split()) <= words), None)
 
 
-def _names(cluster: ClusterConfig, facts: Facts) -> list[tuple[str, str]]:
+def gpu_names(cluster: ClusterConfig, facts: Facts) -> list[tuple[str, str]]:
+    """What the GPUs may be called, and who says so, the surest first."""
     found = [(name, "this machine") for name in facts.gpus[:1]]
     typed = _GRES_TYPE.match((cluster.gres or "").removeprefix("gres/"))
     if typed:
