@@ -47,6 +47,7 @@ def configurations() -> Iterator[tuple[str, int, list[str]]]:
 def main(runs: int) -> None:
     """Each configuration once."""
     import torch
+    from transformers import AutoConfig  # noqa: F401 - its first import is not safe in threads
 
     if not torch.cuda.is_available():
         print("gpu_peaks: no GPU here; peaks are not measured")

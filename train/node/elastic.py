@@ -1,7 +1,7 @@
 """The owner of torchelastic: starts the ranks of a node with its agent and follows them to their end.
 
-Only its documented parts are used, save `_start_workers`, `_monitor_workers` and `_exit_barrier`, which are overridden
-to learn the process ids, to look for ranks that hang, and to leave in a way that a signal can end.
+Only its documented parts are used, save `_start_workers`, `_monitor_workers`, `_exit_barrier` and `_shutdown`, which are
+overridden to learn the process ids, to look for ranks that hang, and to leave in a way that a signal can end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs
 
 from train.node.meeting import Meeting
-from train.node.watch import GRACE_S, Watch
+from train.node.watch import Watch
 from train.node.watchdog import Watchdog, prepare_scratch
 
 MONITOR_S = 0.1
@@ -50,7 +50,7 @@ class RankAgent(LocalElasticAgent):
     """torchelastic's agent, which hands the process ids to a watch, and its ranks to a watchdog, once there are any."""
 
     def __init__(self, spec: WorkerSpec, logs: LogsSpecs, meeting: Meeting, start_method: str, guard: Guard):
-        super().__init__(spec, logs, start_method=start_method, shutdown_timeout=int(GRACE_S))
+        super().__init__(spec, logs, start_method=start_method)
         self._meeting = meeting
         self._guard = guard
         self.watch: Watch | None = None
@@ -76,11 +76,11 @@ class RankAgent(LocalElasticAgent):
             self._watchdog.leave()
         self._meeting.leave(succeeded=True)
 
-    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
-        death_sig = signal.SIGKILL  # ranks ignore SIGTERM
+    def _shutdown(self, *_: Any, **__: Any) -> None:
+        """What torch hands over differs between its versions; ranks ignore SIGTERM, so that it is SIGKILL in all."""
         if self.watch is not None:
             self.watch.mark_ending()
-        super()._shutdown(death_sig, min(timeout, int(GRACE_S)))
+        super()._shutdown(signal.SIGKILL)
 
 
 def make_agent(
