@@ -28,7 +28,7 @@ METHODS = {
 }
 COMMON = (
     "parallel=zero2",
-    "cluster.ranks_per_node=2",
+    *(() if "gpu" in machine() else ("cluster.ranks_per_node=2",)),
     "train.precision=fp32",
     "train.global_batch_size=32",
     "data.max_length=512",

@@ -1,6 +1,6 @@
 """The owner of torchelastic: starts the ranks of a node with its agent and follows them to their end.
 
-Only its documented parts are used, save `_start_workers`, `_monitor_workers`, `_exit_barrier` and `_shutdown`, which are
+Only its documented parts are used, save `_start_workers`, `_monitor_workers`, `_exit_barrier` and `_shutdown`: they are
 overridden to learn the process ids, to look for ranks that hang, and to leave in a way that a signal can end.
 """
 
