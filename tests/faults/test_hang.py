@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +41,8 @@ WATCHED = [
     "train.eval_strategy=no",
     "tracking=none",
 ]
+FAIR_STEPS = 40
+FLAG = "sleep now"
 LOCAL = ["experiment=demo", *WATCHED, "train.max_steps=5000"]
 CODE = """
 import os, time
@@ -51,7 +52,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 class Own(LlamaForCausalLM):
     def forward(self, *args, **kwargs):
         if Path({flag!r}).exists() and os.environ["RANK"] == "1":
-            time.sleep(3600)
+            time.sleep(float(Path({flag!r}).read_text()))
         return super().forward(*args, **kwargs)
 """
 
@@ -119,12 +120,25 @@ def test_a_stopped_rank(tmp_path: Path, figures: dict[str, Any]) -> None:
 
 @pytest.mark.fault(7)
 def test_a_rank_that_sleeps_in_a_step(tmp_path: Path, figures: dict[str, Any]) -> None:
-    """A model with code of its own, which sleeps in the forward pass of rank 1 once a file is there."""
-    flag, model = tmp_path / "sleep now", tmp_path / "model"
-    write_own_model(model, CODE.format(flag=str(flag)))
-    words = [
+    """It does not come back from its forward pass."""
+    with running(tmp_path, *with_own_model(tmp_path), "name=sleeps") as folder:
+        await_true(lambda: last_step(folder) >= 5, tmp_path, "step 5")
+        begun = time.time()
+        sleep_from_now(tmp_path, 3600)
+        await_true(lambda: outcome(folder), tmp_path, "an outcome")
+        failure = check_hang(folder, 1, begun, figures)
+    assert "rank 0 waits, rank 1 did not come" in failure["message"]
+    assert "modeling_own.py" in failure["message"]
+    assert "modeling_own.py" in failure["traceback"]
+
+
+def with_own_model(work: Path) -> list[str]:
+    """Words that train a model with code of its own, whose forward pass sleeps on rank 1 (`sleep_from_now`)."""
+    write_own_model(work / "model", CODE.format(flag=str(work / FLAG)))
+    return [
+        *WATCHED,
         "model=hf",
-        f"model.model_name_or_path={model}",
+        f"model.model_name_or_path={work / 'model'}",
         "model.trust_remote_code=true",
         "data=demo",
         "parallel=zero1",
@@ -134,15 +148,12 @@ def test_a_rank_that_sleeps_in_a_step(tmp_path: Path, figures: dict[str, Any]) -
         "train.precision=fp32",
         "data.packing=none",
     ]
-    with running(tmp_path, *words, *WATCHED, "name=sleeps") as folder:
-        await_true(lambda: last_step(folder) >= 5, tmp_path, "step 5")
-        begun = time.time()
-        flag.write_text("")
-        await_true(lambda: outcome(folder), tmp_path, "an outcome")
-        failure = check_hang(folder, 1, begun, figures)
-    assert "rank 0 waits, rank 1 did not come" in failure["message"]
-    assert "modeling_own.py" in failure["message"]
-    assert "modeling_own.py" in failure["traceback"]
+
+
+def sleep_from_now(work: Path, seconds: float) -> None:
+    """Rank 1 sleeps so long in each forward pass; the file has its content with its name."""
+    (work / "beside").write_text(str(seconds))
+    (work / "beside").rename(work / FLAG)
 
 
 def write_own_model(folder: Path, code: str) -> None:
@@ -219,46 +230,32 @@ def test_a_stopped_rank_on_slurm(person: Person, figures: dict[str, Any]) -> Non
 
 
 @pytest.mark.fault(8)
-@pytest.mark.long
 def test_a_slow_rank_is_named_and_lives(tmp_path: Path, figures: dict[str, Any]) -> None:
-    """Rank 1 is let run a quarter of the time."""
-    with running(tmp_path, *LOCAL, "name=slow", "health.watchdog=false") as folder:
-        await_true(lambda: last_step(folder) >= 5, tmp_path, "step 5")
-        slow, begun = process_of(folder.attempt(0).rank_log(0, 1)), last_step(folder)
-        with slowed(slow):
-            await_true(lambda: stragglers(folder), tmp_path, "a warning")
-            named = last_step(folder)
-            await_true(lambda: last_step(folder) >= named + 3, tmp_path, "three more steps")
-        (warning, *more) = stragglers(folder)
-    assert more == []
+    """Nobody is named while nobody is slow; then rank 1 sleeps in each forward pass, as long as a step took before."""
+    with running(tmp_path, *with_own_model(tmp_path), "name=slow", "health.watchdog=false") as folder:
+        await_true(lambda: last_step(folder) >= FAIR_STEPS, tmp_path, f"step {FAIR_STEPS}")
+        assert stragglers(folder) == []
+        begun = metrics(folder)[-1]
+        sleep_from_now(tmp_path, begun["perf/step_time_s"])
+        await_true(lambda: stragglers(folder), tmp_path, "a warning")
+        (warning,) = stragglers(folder)
+        await_true(lambda: len(after(folder, warning["time"])) >= 3, tmp_path, "three more steps")
+        named = after(folder, warning["time"])[0]
+        assert len(stragglers(folder)) == 1
     assert warning["rank"] == 1
     assert warning["host"] in warning["text"]
     assert warning["factor"] >= 1.5
-    assert named - begun <= 50
+    steps = named - begun["step"]
+    figures |= {"steps_to_notice": steps, "factor": warning["factor"]}
+    figures["noticed_s"] = round(warning["time"] - begun["time"], 1)
+    assert steps <= 50
     assert max(line.get("health/straggler_factor", 0.0) for line in metrics(folder)) >= 1.5
-    figures |= {"steps_to_notice": named - begun, "factor": warning["factor"]}
+
+
+def after(folder: RunFolder, moment: float) -> list[int]:
+    """The steps whose lines were written since."""
+    return [line["step"] for line in metrics(folder) if line["time"] >= moment]
 
 
 def stragglers(folder: RunFolder) -> list[dict[str, Any]]:
     return [event for event in events(folder, "warning") if event.get("about") == "straggler"]
-
-
-@contextlib.contextmanager
-def slowed(pid: int, period_s: float = 0.04, share: float = 0.25) -> Iterator[None]:
-    """A process that is stopped for most of the time."""
-    leaving = threading.Event()
-
-    def stutter() -> None:
-        while not leaving.is_set():
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(period_s * (1 - share))
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(period_s * share)
-
-    thread = threading.Thread(target=stutter)
-    thread.start()
-    try:
-        yield
-    finally:
-        leaving.set()
-        thread.join()

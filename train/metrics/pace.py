@@ -24,7 +24,7 @@ from train.metrics.journal import Journal
 from train.pulse import PULSE, TRAIN
 
 INTERVAL_S = 0.05
-LOOK_STEPS, LOOK_S = 20, 2.0
+LOOK_STEPS, LOOK_S = 15, 2.0
 """Least steps and seconds before ranks are compared."""
 LONG_STEPS = 50
 """After so many steps one comparison is enough, else two in a row have to agree."""
