@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import time
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 PATIENCE_S = 60.0
+REGISTER_S = 30.0
+"""How long a controller that came back is given until its nodes have registered."""
 LIMITS_TIMEOUT_S = 10.0
 """The accounting database may be slow or away; nothing waits for it longer than that."""
 
@@ -115,11 +118,28 @@ class Client:
     def test_only(self, script: Path, arguments: Iterable[str] = ()) -> Estimate | None:
         """When and where the script would start; None where Slurm accepts it without an estimate.
 
+        A controller that has just come back refuses everything here, though it would take the job, until its nodes
+        have registered: it is asked again meanwhile.
+
         Raises:
             SlurmError: it would be refused.
         """
-        answer = self._ask(["sbatch", "--test-only", *arguments, str(script)])
-        return parse.estimate(answer.stderr) or parse.estimate(answer.stdout)
+        deadline = time.monotonic() + REGISTER_S
+        for pause in pauses():
+            try:
+                answer = self._ask(["sbatch", "--test-only", *arguments, str(script)])
+                return parse.estimate(answer.stderr) or parse.estimate(answer.stdout)
+            except SlurmError as error:
+                if error.away or time.monotonic() + pause > deadline or not self._waits_for_nodes():
+                    raise
+            time.sleep(pause)
+        raise AssertionError("the pauses do not end")
+
+    def _waits_for_nodes(self) -> bool:
+        """Whether there are nodes that have not registered since the controller started."""
+        with contextlib.suppress(SlurmError):
+            return "unknown" in run_once(["sinfo", "--noheader", "--format=%T"], self._conf).stdout
+        return False
 
     def jobs(self, ids: Collection[str] | None = None) -> list[Job]:
         """The person's jobs that Slurm still has, those of `ids` where given; from an answer at most 30 s old.

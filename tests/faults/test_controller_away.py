@@ -99,7 +99,6 @@ def test_status_from_files(person: Person, devcluster: Record, long: list[str], 
 
 @pytest.mark.long
 @pytest.mark.fault(22)
-@pytest.mark.long
 @pytest.mark.parametrize("continuation", ["requeue", "chain"])
 def test_away_when_a_run_goes_on(continuation: str, person: Person, devcluster: Record, long: list[str]) -> None:
     """Gone when the next job is sent, or the job is put back: asked again until it is done, once."""

@@ -24,6 +24,15 @@ echo "sbatch: error: Batch job submission failed: Invalid partition name specifi
 exit 1
 """
 
+NOT_YET = """#!/bin/bash
+echo "allocation failure: Requested node configuration is not available" >&2
+exit 1
+"""
+REGISTERED_THE_SECOND_TIME = """#!/bin/bash
+echo unknown
+cp "$(dirname "$0")/sbatch.later" "$(dirname "$0")/sbatch"
+"""
+
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -43,6 +52,14 @@ def test_a_run_is_asked_for_sent_and_noted(folder: RunFolder, site: Path) -> Non
     assert [line.split()[-1] for line in calls(site)][1:] == [str(folder.job_sbatch)]
     noted = [json.loads(line) for line in folder.submissions.read_text().splitlines()]
     assert [(line["event"], line.get("job_id")) for line in noted] == [("sending", None), ("sent", "42")]
+
+
+def test_a_controller_that_came_back_is_asked_until_its_nodes_have_registered(folder: RunFolder, site: Path) -> None:
+    (site / "sbatch").rename(site / "sbatch.later")
+    for name, text in {"sbatch": NOT_YET, "sinfo": REGISTERED_THE_SECOND_TIME}.items():
+        (site / name).write_text(text)
+        (site / name).chmod(0o755)
+    assert "on n1" in ask_first(read_plan(folder.run_json), {"job.sbatch": folder.job_sbatch.read_bytes()})
 
 
 def test_a_refusal_is_verbatim_with_the_key(folder: RunFolder, site: Path) -> None:
