@@ -66,6 +66,14 @@ def run_to_end(root: Path, verb: str, *words: str) -> str:
     return said(process)
 
 
+def undisturbed(root: Path, *words: str) -> RunFolder:
+    """A run that nothing disturbs, at its end."""
+    run_to_end(root, "run", *words, "name=whole", f"run_root={root}")
+    folder = folder_of(root, "whole")
+    assert folder is not None
+    return folder
+
+
 def said(process: Any) -> str:
     process.said.seek(0)
     return str(process.said.read())

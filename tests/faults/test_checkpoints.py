@@ -16,7 +16,18 @@ from typing import Any
 import pytest
 
 from conf.layout import MANIFEST, RunFolder
-from tests.faults.local_runs import SHORT, folder_of, muster, run_to_end, started, steps_of, wait_for, weights, why
+from tests.faults.local_runs import (
+    SHORT,
+    folder_of,
+    muster,
+    run_to_end,
+    started,
+    steps_of,
+    undisturbed,
+    wait_for,
+    weights,
+    why,
+)
 from tests.slurm.live import lines, outcome
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -44,11 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(root: Path) -> RunFolder:
-    """A run that nothing disturbed."""
-    run_to_end(root, "run", *WORDS, "name=whole", f"run_root={root}")
-    folder = folder_of(root, "whole")
-    assert folder is not None
-    return folder
+    return undisturbed(root, *WORDS)
 
 
 def events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
@@ -92,17 +99,22 @@ def killed_in_its_saves(root: Path, name: str, delays_s: list[float], figures: d
             else:
                 before = max(saved(folder), default=0)
                 process = stack.enter_context(resumed(root, folder))
-            begun = partial(folder, before + EVERY)
-            wait_for(begun.exists, process, f"the save of step {before + EVERY}")
+            # Not by its folder: the attempt before may have left half of the same checkpoint.
+            wait_for(lambda run=folder, tried=attempt: is_saving(run, tried), process, "a save")
             time.sleep(delay_s)
             kill_all(folder)
             process.wait()
         assert max(saved(folder), default=0) >= before
-        halves += begun.exists()
+        halves += partial(folder, before + EVERY).exists()
         lost += steps_of(folder, attempt)[-1] - max(saved(folder), default=0)
     run_to_end(root, "resume", str(folder.path))
     figures |= {"kills": len(delays_s), "halves_left": halves, "steps_lost": lost}
     return folder
+
+
+def is_saving(folder: RunFolder, attempt: int) -> bool:
+    """Whether an attempt has begun its first save."""
+    return any(event["attempt"] == attempt and event["phase"] == "save" for event in events(folder, "phase"))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,19 @@ import pytest
 from conf.layout import RunFolder
 from slurm.devcluster import Record
 from slurm.devcluster.faults import kill_controller, restore_controller
-from tests.slurm.live import cancel, decision, jobs_of, lines, outcome, submit, wait_for, wait_for_end, wait_for_step
+from tests.slurm.live import (
+    ENDLESS,
+    ONE_NODE,
+    cancel,
+    decision,
+    jobs_of,
+    lines,
+    outcome,
+    submit,
+    wait_for,
+    wait_for_end,
+    wait_for_step,
+)
 from tests.slurm.person import Person
 
 pytestmark = [
@@ -29,25 +41,16 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill the controller of root's devcluster"),
 ]
 
-TINY = [
-    "experiment=demo",
-    "cluster=devcluster",
-    "cluster.nodes=1",
-    "tracking=none",
-    "train.eval_strategy=no",
-    "train.eval_on_start=false",
-]
-
 
 @pytest.fixture
 def tiny(devcluster: Record) -> list[str]:
     """A run whose cluster is named by its slurm.conf, as a site's is: a devcluster without a controller is none."""
-    return [*TINY, f"cluster.slurm_conf={devcluster.slurm_conf}"]
+    return [*ONE_NODE, f"cluster.slurm_conf={devcluster.slurm_conf}"]
 
 
 @pytest.fixture
 def long(tiny: list[str]) -> list[str]:
-    return [*tiny, "train.max_steps=5000"]
+    return [*tiny, ENDLESS]
 
 
 @contextlib.contextmanager
@@ -126,7 +129,7 @@ def test_the_shells_die(person: Person) -> None:
     work = person.home / "shell"
     work.mkdir()
     shutil.chown(work, person.uid, person.gid)
-    words = [*TINY, "name=swept", "train.max_steps=6", "sweep.max_array_size=1", "-m", "train.seed=1,2"]
+    words = [*ONE_NODE, "name=swept", "train.max_steps=6", "sweep.max_array_size=1", "-m", "train.seed=1,2"]
     command = [*person.program, "submit", *words]
     shell = in_own_group(person, command, work)
     sent = work / "runs"

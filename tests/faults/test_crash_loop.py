@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conf.layout import RunFolder
-from tests.slurm.live import cancel, decision, in_queue, jobs_of, outcome, submit, wait_for
+from tests.slurm.live import ENDLESS, TINY, cancel, decision, in_queue, jobs_of, outcome, submit, wait_for
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
@@ -21,8 +21,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill the other user's agents")
 def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]) -> None:
     """The agent of the second node is killed each time: a machine's fault, worth another attempt, but not for ever."""
-    words = ["experiment=demo", "cluster=devcluster", "cluster.nodes=2", "tracking=none", "train.max_steps=5000"]
-    words += ["name=loop", "checkpoint.save_steps=0", "cluster.continuation=chain", "train.eval_on_start=false"]
+    words = [*TINY, ENDLESS, "cluster.nodes=2", "name=loop", "checkpoint.save_steps=0", "cluster.continuation=chain"]
     folder, run_id = submit(person, person.home, *words)
     for attempt in range(3):
         wait_for(lambda attempt=attempt: folder.attempt(attempt).rank_log(1, 1).exists(), folder, f"attempt {attempt}")

@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.live import decision, in_queue, jobs_of, metrics, outcome, submit, wait_for, wait_for_step
+from tests.slurm.live import (
+    ENDLESS,
+    ONE_NODE,
+    decision,
+    in_queue,
+    jobs_of,
+    metrics,
+    outcome,
+    submit,
+    wait_for,
+    wait_for_step,
+)
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
 
-TINY = [
-    "experiment=demo",
-    "cluster=devcluster",
-    "cluster.nodes=1",
-    "tracking=none",
-    "train.eval_strategy=no",
-    "train.eval_on_start=false",
-    "train.max_steps=5000",
-]
 STATES = {"stop": "stopped", "cancel": "cancelled", "scancel": "cancelled"}
 
 
@@ -30,7 +32,7 @@ def test_ended_and_not_again(continuation: str, person: Person, figures: dict[st
     """Three runs at once, each ended in its own way; of a chain the job that waits goes too."""
     runs = {}
     for how in STATES:
-        words = [*TINY, f"name={how}-{continuation}", f"cluster.continuation={continuation}"]
+        words = [*ONE_NODE, ENDLESS, f"name={how}-{continuation}", f"cluster.continuation={continuation}"]
         runs[how], _ = submit(person, person.home, *words)
     for folder in runs.values():
         wait_for_step(folder, 2)
@@ -56,7 +58,7 @@ def test_ended_while_it_waits(person: Person) -> None:
     """A job that never started leaves the queue; nothing is left that would start it."""
     states = {}
     for how in ("stop", "cancel"):
-        folder, _ = submit(person, person.home, *TINY, f"name=held-{how}", "+cluster.sbatch.hold=true")
+        folder, _ = submit(person, person.home, *ONE_NODE, ENDLESS, f"name=held-{how}", "+cluster.sbatch.hold=true")
         person.muster(how, str(folder.path))
         states[how] = outcome(folder)["state"]
         assert not in_queue(person, folder)

@@ -21,6 +21,7 @@ from slurm.devcluster.network import namespace_path
 from slurm.devcluster.record import read_record
 from tests.faults.local_runs import weights
 from tests.slurm.live import (
+    TWO_NODES,
     decision,
     job_of,
     lines,
@@ -45,23 +46,13 @@ EVERY = 10
 QUEUED_AGAIN_S = 40.0
 """The table's mark: a run whose node died is back in the queue within this time."""
 PORT_FIRST, PORT_COUNT = 15000, 16000
-TWO_NODES = [
-    "experiment=demo",
-    "cluster=devcluster",
-    "cluster.nodes=2",
-    "cluster.ranks_per_node=1",
-    "tracking=none",
-    "train.eval_strategy=no",
-    "train.eval_on_start=false",
-    f"train.max_steps={STEPS}",
-    f"checkpoint.save_steps={EVERY}",
-]
+RUN = [*TWO_NODES, f"train.max_steps={STEPS}", f"checkpoint.save_steps={EVERY}"]
 
 
 @pytest.fixture(scope="module")
 def whole(person: Person, devcluster: Record) -> RunFolder:
     """A run that nothing disturbed."""
-    folder, _ = submit(person, person.home, *TWO_NODES, "name=undisturbed")
+    folder, _ = submit(person, person.home, *RUN, "name=undisturbed")
     wait_for_end(folder, "done")
     return folder
 
@@ -136,7 +127,7 @@ def test_a_taken_port_and_a_link_cut_for_5_s(
     person: Person, devcluster: Record, whole: RunFolder, figures: dict[str, Any]
 ) -> None:
     """The next port in the same attempt; then the run waits out the cut and ends with the same bits."""
-    words = [*TWO_NODES, "name=blip", "cluster.nodelist='node1,node2'", "+cluster.sbatch.begin=now+1hour"]
+    words = [*RUN, "name=blip", "cluster.nodelist='node1,node2'", "+cluster.sbatch.begin=now+1hour"]
     folder, _ = submit(person, person.home, *words)
     job = job_of(folder)
     port = PORT_FIRST + job % PORT_COUNT
@@ -173,7 +164,7 @@ def test_an_unfit_node_is_named_and_left_out(person: Person, devcluster: Record)
     scratch.mkdir(mode=0o700)
     os.chown(scratch, person.uid, person.gid)
     spoil_scratch(devcluster, "node1", scratch)
-    words = [*TWO_NODES, "name=unfit", f"cluster.scratch={scratch}", "train.max_steps=4", "checkpoint.export=never"]
+    words = [*RUN, "name=unfit", f"cluster.scratch={scratch}", "train.max_steps=4", "checkpoint.export=never"]
     folder, _ = submit(person, person.home, *words)
     assert "node1" in hosts_of(folder, 0)
     wait_for(lambda: decision(folder, 0), folder, "a decision")
@@ -195,7 +186,7 @@ def test_an_unfit_node_is_named_and_left_out(person: Person, devcluster: Record)
 def test_a_node_dies_twice(person: Person, devcluster: Record, whole: RunFolder, figures: dict[str, Any]) -> None:
     """Slurm puts the job back, the run resumes; after its second death the node is not used again."""
     state = Path(devcluster.folder)
-    folder, _ = submit(person, person.home, *TWO_NODES, "name=mortal")
+    folder, _ = submit(person, person.home, *RUN, "name=mortal")
     job = job_of(folder)
     victim = hosts_of(folder, 0)[1]
     wait_for(lambda: folder.checkpoint(2 * EVERY).exists(), folder, "a checkpoint")
@@ -240,7 +231,7 @@ def wait_until_back(person: Person, node: str) -> None:
 @pytest.mark.long
 def test_a_link_cut_for_good(person: Person, devcluster: Record, whole: RunFolder, figures: dict[str, Any]) -> None:
     """Both ends are named; the pre-flight of the next attempt sees the same, and one end is left out after that."""
-    folder, _ = submit(person, person.home, *TWO_NODES, "name=cut", "health.silence_s=10")
+    folder, _ = submit(person, person.home, *RUN, "name=cut", "health.silence_s=10")
     job = job_of(folder)
     one, other = hosts_of(folder, 0)
     wait_for(lambda: folder.checkpoint(2 * EVERY).exists(), folder, "a checkpoint")

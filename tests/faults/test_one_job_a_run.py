@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.slurm.live import cancel, metrics, outcome, submit, wait_for, wait_for_end, wait_for_step
+from tests.slurm.live import ENDLESS, ONE_NODE, cancel, metrics, outcome, submit, wait_for, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
-
-TINY = [
-    "experiment=demo",
-    "cluster=devcluster",
-    "cluster.nodes=1",
-    "tracking=none",
-    "train.eval_strategy=no",
-    "train.eval_on_start=false",
-    "train.max_steps=5000",
-]
 
 
 @pytest.mark.fault(20)
 def test_the_second_refuses_and_a_stale_lock_is_broken(person: Person) -> None:
     """The same script sent twice by hand: the second job fails with the first one's number, the run goes on."""
-    folder, run_id = submit(person, person.home, *TINY, "name=twice", "cluster.continuation=requeue")
+    folder, run_id = submit(person, person.home, *ONE_NODE, ENDLESS, "name=twice", "cluster.continuation=requeue")
     wait_for_step(folder, 1)
     refused = person.run(*person.program, "resume", run_id, check=False)
     assert refused.returncode == 1

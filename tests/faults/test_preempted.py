@@ -13,6 +13,8 @@ import pytest
 from conf.layout import RunFolder
 from slurm.devcluster import Record
 from tests.slurm.live import (
+    ENDLESS,
+    ONE_NODE,
     cancel,
     decision,
     job_of,
@@ -30,16 +32,11 @@ from tests.slurm.person import Person
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
 
 RUN = [
-    "experiment=demo",
-    "cluster=devcluster",
-    "cluster.nodes=1",
+    *ONE_NODE,
+    ENDLESS,
     "cluster.nodelist=node4",
     "tracking=wandb",
     "tracking.mode=offline",
-    "train.eval_strategy=no",
-    "train.eval_on_start=false",
-    "train.max_steps=5000",
-    "train.logging_steps=1",
 ]
 HOG = ["--partition=main", "--nodes=1", "--nodelist=node4", "--exclusive", "--time=1", "--output=/dev/null"]
 

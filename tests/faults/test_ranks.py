@@ -21,6 +21,7 @@ from tests.faults.local_runs import (
     said,
     started,
     steps_of,
+    undisturbed,
     wait_for,
     weights,
     why,
@@ -49,11 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(root: Path) -> RunFolder:
-    """A run that nothing disturbed."""
-    run_to_end(root, "run", *TINY, "name=whole", f"run_root={root}")
-    folder = folder_of(root, "whole")
-    assert folder is not None
-    return folder
+    return undisturbed(root, *TINY)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults import soak
-from tests.faults.local_runs import SHORT, folder_of, run_to_end, weights
+from tests.faults.local_runs import SHORT, undisturbed, weights
 from tests.slurm import live
 from tests.slurm.conftest import brought_up
 from tests.slurm.person import Person, make_person
@@ -81,7 +81,4 @@ def test_soak(site: tuple[Person, Path], tmp_path: Path, figures: dict[str, Any]
     figures |= {"faults": dict(Counter(scene.done)), "resumed_by_hand": scene.by_hand}
     print(figures)
     assert len(scene.done) == COUNT, "the run was done before all faults"
-    run_to_end(tmp_path, "run", *TRAINING, "name=whole", f"run_root={tmp_path}")
-    whole = folder_of(tmp_path, "whole")
-    assert whole is not None
-    assert weights(folder) == weights(whole)
+    assert weights(folder) == weights(undisturbed(tmp_path, *TRAINING))

@@ -12,6 +12,9 @@ import pytest
 from conf.layout import RunFolder
 from conf.timing import MARGIN_S
 from tests.slurm.live import (
+    ENDLESS,
+    ONE_NODE,
+    TWO_NODES,
     cancel,
     decision,
     in_queue,
@@ -29,15 +32,6 @@ from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
 
-TINY = [
-    "experiment=demo",
-    "cluster=devcluster",
-    "cluster.nodes=2",
-    "tracking=none",
-    "train.eval_strategy=no",
-    "train.eval_on_start=false",
-]
-
 
 def steps_of(folder: RunFolder, attempt: int) -> list[int]:
     return [line["step"] for line in metrics(folder) if line["attempt"] == attempt and "train/loss" in line]
@@ -46,7 +40,7 @@ def steps_of(folder: RunFolder, attempt: int) -> list[int]:
 @pytest.mark.fault(10)
 def test_slurms_warning_before_the_first_save(person: Person, figures: dict[str, Any]) -> None:
     """Nothing was measured yet: the warning makes it save and go back into the queue, where it goes on and ends."""
-    folder, _ = submit(person, person.home, *TINY, "name=warned", "train.max_steps=16", "checkpoint.save_steps=0")
+    folder, _ = submit(person, person.home, *TWO_NODES, "name=warned", "train.max_steps=16", "checkpoint.save_steps=0")
     wait_for(lambda: len(steps_of(folder, 0)) >= 3, folder, "three steps")
     job = job_of(folder)
     person.run("scancel", "--batch", "--signal=USR1", str(job))
@@ -65,7 +59,7 @@ def test_slurms_warning_before_the_first_save(person: Person, figures: dict[str,
 def test_rank_0_stops_when_a_save_just_fits(person: Person, figures: dict[str, Any]) -> None:
     """A warning two minutes before the end is not needed once a save was measured: training goes on meanwhile."""
     limit = ["cluster.time='00:04:00'", "cluster.signal_lead_s=100", "cluster.continuation=chain"]
-    words = [*TINY, *limit, "name=limit", "train.max_steps=5000", "checkpoint.save_steps=5"]
+    words = [*TWO_NODES, *limit, "name=limit", ENDLESS, "checkpoint.save_steps=5"]
     folder, _ = submit(person, person.home, *words)
     wait_for(lambda: decision(folder, 0), folder, "a decision")
     assert (decision(folder, 0), outcome(folder)["state"]) == ("requeue", "time_limit")
@@ -92,7 +86,7 @@ def test_submit_says_when_a_save_will_not_fit(person: Person) -> None:
     for made in (slow, slow.parent):
         shutil.chown(made, person.uid, person.gid)
     (slow / "timing.json").write_text(json.dumps({"pause_s": 1.0, "save_s": 3000.0, "save_bytes": 1 << 30}))
-    words = [*TINY, "cluster.partition=preempt", "checkpoint.save_steps=7", "train.max_steps=50", "run_root=slow"]
+    words = [*TWO_NODES, "cluster.partition=preempt", "checkpoint.save_steps=7", "train.max_steps=50", "run_root=slow"]
     said = person.muster("plan", *words)
     assert "a save of 0.015 GB at 0.00036 GB/s (measured in earlier-00000000) takes 42 s" in " ".join(said.split())
     assert "the grace of partition preempt is 30 s" in " ".join(said.split())
@@ -104,8 +98,7 @@ def test_submit_says_when_a_save_will_not_fit(person: Person) -> None:
 @pytest.mark.long
 def test_an_element_of_an_array_goes_on_as_a_job_of_its_own(person: Person) -> None:
     """In a chain: the sweep follows its points to their own jobs, and cancel finds them there."""
-    words = [word for word in TINY if "nodes" not in word]
-    words += ["cluster.nodes=1", "name=swept", "run_root=swept", "cluster.continuation=chain"]
+    words = [*ONE_NODE, "name=swept", "run_root=swept", "cluster.continuation=chain"]
     words += ["checkpoint.save_steps=0", "checkpoint.export=never", "-m", "train.seed=1,2", "train.max_steps=40"]
     person.muster("submit", *words)
     runs = [RunFolder(path.parent) for path in sorted((person.home / "swept").glob("*/run.json"))]

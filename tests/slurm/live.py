@@ -14,6 +14,18 @@ from conf.layout import RunFolder
 from tests.slurm.person import Person
 
 LIMIT_S = 240.0
+TINY = [
+    "experiment=demo",
+    "cluster=devcluster",
+    "tracking=none",
+    "train.eval_strategy=no",
+    "train.eval_on_start=false",
+]
+"""A small run without evaluations; how many nodes, and how long it is, its test says."""
+ONE_NODE = [*TINY, "cluster.nodes=1"]
+TWO_NODES = [*TINY, "cluster.nodes=2", "cluster.ranks_per_node=1"]
+ENDLESS = "train.max_steps=5000"
+"""More steps than any test waits for."""
 
 
 def submit(person: Person, work: Path, *overrides: str, **variables: str) -> tuple[RunFolder, str]:

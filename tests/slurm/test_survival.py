@@ -13,6 +13,7 @@ import pytest
 
 from conf.layout import RunFolder
 from tests.slurm.live import (
+    TWO_NODES,
     decision,
     job_of,
     lines,
@@ -29,14 +30,6 @@ from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(580)]
 
-TINY = [
-    "experiment=demo",
-    "cluster=devcluster",
-    "cluster.nodes=2",
-    "cluster.ranks_per_node=1",
-    "tracking=none",
-    "train.eval_strategy=no",
-]
 SECRETS = {
     "WANDB_API_KEY": "canary-wandb-5f1c",
     "HF_TOKEN": "hf_canary8d2e",
@@ -57,7 +50,7 @@ def first_step(folder_metrics: list[dict[str, int]], attempt: int) -> int:
 def test_preempted_then_sent_by_hand(person: Person, work: Path) -> None:
     """Preemption saves, requeues and goes on; stopped, then `sbatch RUN/job.sbatch` goes on too; no secret anywhere."""
     words = [
-        *TINY,
+        *TWO_NODES,
         "name=yields",
         "cluster.partition=preempt",
         "cluster.requeue=true",
@@ -105,7 +98,7 @@ def test_preempted_then_sent_by_hand(person: Person, work: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the other user's open files")
 def test_a_killed_rank_is_named_and_only_progress_goes_on(person: Person, work: Path) -> None:
     """SIGKILL after a checkpoint: requeued. The same again before a newer one: the end, with rank and host."""
-    folder, _ = submit(person, work, *TINY, "name=shot", "train.max_steps=5000", "checkpoint.save_steps=4")
+    folder, _ = submit(person, work, *TWO_NODES, "name=shot", "train.max_steps=5000", "checkpoint.save_steps=4")
     wait_for(lambda: folder.checkpoint(4).exists(), folder, "a checkpoint")
     kill(folder, attempt=0)
     wait_for(lambda: decision(folder, 0), folder, "a decision")
@@ -133,7 +126,7 @@ def reports(folder: RunFolder, attempt: int) -> list[dict[str, Any]]:
 
 def test_data_job_then_ranks_then_export_job(person: Person, work: Path) -> None:
     """Three jobs that wait for each other; states of another ZeRO stage are refused without a job."""
-    words = [*TINY, "name=chain", "train.max_steps=6", "data.prepare=job", "checkpoint.export=job"]
+    words = [*TWO_NODES, "name=chain", "train.max_steps=6", "data.prepare=job", "checkpoint.export=job"]
     folder, run_id = submit(person, work, *words)
     sent = [line["purpose"] for line in lines(folder.submissions) if line["event"] == "sent"]
     assert sent == ["prepare", "train", "export"]
