@@ -95,11 +95,19 @@ ended() {
       ;;
     local:*)
       for record in "$run"/attempts/*/job.json; do
-        [[ -f $record && $(<"$record") == *"\"$1\", "*"\"host\": \"$HOSTNAME\""* && ! -d /proc/${1#local:} ]] && return 0
+        [[ -f $record && $(<"$record") == *"\"$1\", "*"\"host\": \"$HOSTNAME\""* ]] && ! works_here "${1#local:}" && return 0
       done
       return 1
       ;;
   esac
+}
+
+# works_here PID: whether that process works for this run. Its number may be another's by now, and one that has ended
+# keeps it, without words, until its parent has looked.
+works_here() {
+  local words=''
+  { words=$(tr '\0' ' ' <"/proc/$1/cmdline"); } 2>/dev/null
+  [[ $words == *"${run##*/}"* ]]
 }
 
 # take_lock JOB PATIENCE: LOCK names the one job that may write into the run. It appears with its content, as a link. A
