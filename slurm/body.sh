@@ -16,6 +16,7 @@ readonly PASSING='PATH HOME USER LOGNAME SHELL LANG LANGUAGE LC_* TZ TERM PWD SH
   MODULEPATH* MODULESHOME MODULES_* LMOD_* CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES'
 readonly PORT_FIRST=15000 PORT_COUNT=16000 # below Linux's ephemeral ports, away from torch's 29500
 readonly PORT_TRIES=5
+readonly DECIDE_TRIES=4
 readonly STEP_ENDS_S=60 # above Slurm's own KillWait (30 s)
 
 say() { printf 'muster: %s\n' "$*"; }
@@ -337,10 +338,16 @@ run_ranks() {
   ((ranks_status == 0)) || note_unreached
 }
 
-# decide: the word of train/node/decide.py, which runs in the ranks' environment on the first node.
+# decide: the word of train/node/decide.py, which runs in the ranks' environment on the first node. A controller that was
+# away may not have heard yet that the ranks' step has ended, and then has no memory for another one.
 decide() {
-  srun "${srun_arguments[@]}" --export=ALL --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" --overlap \
-    bash "$run/job/body.sh" node "$run" decide || say "the decision ended with status $?"
+  local tries
+  for ((tries = 0; tries < DECIDE_TRIES; tries++)); do
+    sleep $((5 * tries))
+    srun "${srun_arguments[@]}" --export=ALL --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" --overlap \
+      bash "$run/job/body.sh" node "$run" decide || say "the decision ended with status $?"
+    [[ ! -f $folder/decision ]] || break
+  done
   [[ -f $folder/decision ]] && IFS= read -r decision <"$folder/decision"
   return 0
 }
