@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from conf.choice import Choice
 from conf.estimate import Estimate
 from conf.forecast import Forecast
 from conf.schema import Continuation, RunConfig
@@ -81,9 +82,9 @@ class Plan:
     `checkpoint.export`, resolved. `parameters` are the model's without an adapter, `quantized_parameters` those of
     them that are kept in 4 or 8 bits, `trainable_parameters` those that are trained, the adapter's included; None
     where no formula counts them. `continuation` is `requeue`, `chain` or `none`. `memory` is what a rank, a node and
-    the disk are expected to hold, `time` how long the run is expected to take. `script` is what runs instead of
-    Muster's own training: its layouts say nothing but the world sizes. `notes` are what was derived or ignored, in
-    words; `warnings` what deserves a look.
+    the disk are expected to hold, `time` how long the run is expected to take, `choice` what `parallel=auto` chose
+    for it. `script` is what runs instead of Muster's own training: its layouts say nothing but the world sizes.
+    `notes` are what was derived or ignored, in words; `warnings` what deserves a look.
     """
 
     run_id: str
@@ -104,6 +105,7 @@ class Plan:
     script: Script | None = None
     memory: Estimate | None = None
     time: Forecast | None = None
+    choice: Choice | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property

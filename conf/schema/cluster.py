@@ -71,7 +71,14 @@ class ClusterConfig:
     """Where the run runs. `cluster=local|slurm|devcluster|<your site>`; a site file is `defaults: [slurm, _self_]`."""
 
     kind: ClusterKind = key(ClusterKind.local, "`local`: this machine; `slurm`: sbatch.")
-    nodes: int = key(1, "Nodes.")
+    nodes: int = key(
+        1,
+        "Nodes. `auto` (in a file: 0) takes as many as make the run cheapest in GPU-hours, of those on which it fits; "
+        "with it goes `parallel=auto`, unless another is chosen.",
+    )
+    max_nodes: Optional[int] = key(
+        None, "Most nodes that `nodes=auto` may take. Null: 64, or what the partition gives a job."
+    )
     ranks_per_node: Optional[int] = key(None, "Processes on a node. Null: `gpus_per_node`, or 1 without GPUs.")
     gpus_per_node: int = key(0, "GPUs on a node; 0 trains on the CPU. On `local`, -1 takes what is there.")
     gpu_memory_gib: Optional[float] = key(

@@ -18,7 +18,7 @@ class Offload(Enum):
 
 @dataclass
 class ParallelConfig:
-    """How DeepSpeed ZeRO shards the model states. `parallel=zero0 … zero3_hpz`."""
+    """How DeepSpeed ZeRO shards the model states. `parallel=zero0 … zero3_hpz`, or `auto`."""
 
     zero_stage: int = key(
         3,
@@ -34,6 +34,11 @@ class ParallelConfig:
         1,
         "Ranks that keep a second copy of the weights between them (ZeRO++ hpZ), so that gathers stay in a node. "
         "1: off; 0: ranks per node.",
+    )
+    auto: list[str] = key(
+        [],
+        "Keys that Muster chooses, so that the run takes the least GPU-hours of all ways that fit: `parallel=auto` "
+        "names ZeRO stage, offload, hpZ, micro batch and gradient checkpointing. A key that you give is kept.",
     )
     deepspeed: dict[str, Any] = key(
         {},

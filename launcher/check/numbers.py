@@ -112,6 +112,7 @@ RANGES = {
     "health.leave_out": AMOUNT,
     "health.node_days": Range(0, above=True),
     "cluster.nodes": COUNT,
+    "cluster.max_nodes": COUNT,
     "cluster.gpu_tflops": Range(0, above=True),
     "cluster.intra_node_gbps": Range(0, above=True),
     "cluster.inter_node_gbps": Range(0, above=True),

@@ -9,25 +9,31 @@ import importlib
 import sys
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from conf.choice import AUTO_KEYS
 from conf.schema import RunConfig
 from launcher.compose.files_check import FileReport, check_file
 from launcher.compose.keys import GROUPS
 from launcher.compose.layers import FOLDER, PACKAGE, PERSON, SITE, Layer, Layers, activate, find_layers, package_folder
 from launcher.compose.overrides_check import Checked, check_overrides
 from launcher.compose.values import SECRET_NAME
+from launcher.plan.content import flatten, plain
 from launcher.problems import ConfigurationError, Problem
+
+PARALLEL = "parallel"
 
 
 @dataclass(frozen=True)
 class Request:
-    """Checked overrides and the layers they are composed over."""
+    """Checked overrides and the layers they are composed over; `given` are the keys that they and a site's or a
+    person's files set."""
 
     overrides: list[str]
     layers: Layers
+    given: frozenset[str] = frozenset()
 
 
 def compose(overrides: list[str], config_dir: str | None = None) -> RunConfig:
@@ -36,7 +42,20 @@ def compose(overrides: list[str], config_dir: str | None = None) -> RunConfig:
     Raises:
         ConfigurationError: with every problem of the command line and of each file used.
     """
-    return to_config(composed_of(checked_request(overrides, config_dir)))
+    request = checked_request(overrides, config_dir)
+    return with_given_kept(to_config(composed_of(request)), request.given)
+
+
+def with_given_kept(config: RunConfig, given: frozenset[str]) -> RunConfig:
+    """Of the keys that `parallel=auto` may choose those that nobody has given: neither here nor, by a value that is not
+    the default's, in an experiment. `cluster.nodes=auto` chooses them as well, unless a sharding was chosen."""
+    follows = config.cluster.nodes == 0 and PARALLEL not in given
+    wanted = config.parallel.auto or (AUTO_KEYS if follows else ())
+    if not wanted:
+        return config
+    values, defaults = flatten(plain(config)), flatten(plain(RunConfig()))
+    free = [key for key in wanted if key not in given and values.get(key) == defaults.get(key)]
+    return replace(config, parallel=replace(config.parallel, auto=free))
 
 
 def composed_of(request: Request) -> Any:
@@ -101,7 +120,9 @@ def checked_request(words: list[str], config_dir: str | None = None, sweep: bool
     problems += _lock_problems(locked, checked, [*values, *reports], layers)
     if problems:
         raise ConfigurationError(problems)
-    return Request(checked.overrides, layers)
+    files = {key for _, report in (*values, *reports) for key in report.keys}
+    groups = {*checked.choices, *(group for _, report in reports for group, _ in report.defaults)}
+    return Request(checked.overrides, layers, frozenset({*checked.keys, *files, *groups}))
 
 
 def _check_value_files(layers: Layers, problems: list[Problem]) -> tuple[list[str], list[tuple[Layer, FileReport]]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_origin
 
+from conf.choice import NODES
 from launcher.compose.keys import GROUPS, OLD_NAMES, SECTIONS, all_keys, find_key, meant_by, section_paths
 from launcher.compose.layers import Layers
 from launcher.compose.values import value_problem
@@ -20,9 +21,6 @@ QUOTE = '\\"'
 
 _CODE = re.compile(r"\b_target_\b")
 """Hydra's key for code to run, not `max_target_length`."""
-
-NOT_YET = {("parallel", "auto"): "does not exist yet; choose a stage, the lowest that fits is the fastest"}
-"""Options that people will look for."""
 
 
 @dataclass
@@ -41,7 +39,8 @@ def check_overrides(words: list[str], layers: Layers, sweep: bool = False) -> Ch
     from hydra.errors import HydraException
 
     checked, parser = Checked(), OverridesParser.create()
-    for word in words:
+    for given in words:
+        word = _with_number(given)
         if word.startswith("-"):
             checked.problems.append(Problem(word, "", "is not a flag of this verb", _key_of_flag(word)))
             continue
@@ -55,6 +54,14 @@ def check_overrides(words: list[str], layers: Layers, sweep: bool = False) -> Ch
         if not problems:
             checked.overrides.append(_as_hydra_takes_it(override))
     return checked
+
+
+def _with_number(word: str) -> str:
+    """`cluster.nodes=1,2,auto` with 0 for `auto`."""
+    key, equals, value = word.partition("=")
+    if key.lstrip("+") != NODES:
+        return word
+    return key + equals + ",".join("0" if one.strip() == "auto" else one for one in value.split(","))
 
 
 def _key_of_flag(word: str) -> str:
@@ -139,8 +146,6 @@ def _group_problems(override: Override, group: str, text: str, layers: Layers, c
 
 def _option_problem(group: str, option: str, layers: Layers) -> Problem:
     options = layers.options(group)
-    if (group, option) in NOT_YET:
-        return Problem(group, option, NOT_YET[group, option], ", ".join(options))
     rule = f"is not an option; there are {', '.join(options)}"
     if group == "model" and ("/" in option or option.startswith(".")):
         return Problem(group, option, rule, f"model=hf model.model_name_or_path={option}")

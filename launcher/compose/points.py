@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf.schema import RunConfig
-from launcher.compose.compose import prepare_hydra, to_config
+from launcher.compose.compose import prepare_hydra, to_config, with_given_kept
 from launcher.compose.declared import declared
 from launcher.compose.hydra_main import run_hydra
 from launcher.problems import ConfigurationError, Problem
@@ -46,7 +46,7 @@ def points(words: list[str], config_dir: str | None = None) -> list[Point]:
         Point(
             tuple(word for word in point.overrides if word not in common),
             tuple(point.overrides),
-            chosen[id(point.base)].with_values(point.values),
+            with_given_kept(chosen[id(point.base)].with_values(point.values), request.given),
         )
         for point in found
     ]

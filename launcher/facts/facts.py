@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conf.measured import Measured
 from launcher.facts.architecture import Made
 from launcher.facts.data import DataFile
 from launcher.facts.model import ModelFacts
@@ -52,7 +53,8 @@ class Facts:
     packages found beside the running interpreter. `passed_env` are variables that travel with the run. `data_files`
     are by their key (`data.train_file`). `run_root` and `cwd` are absolute; `run_root_error` is why no run can be made
     there, or empty; `free_bytes` is what is free there. `existing_runs` are those that have the run's name, `saves` how
-    fast runs there have saved. `made` are the weights of an architecture that no formula knows. `chat_template` is the
+    fast runs there have saved. `measurements` is the folder of the ledger in which runs leave what they `measured`.
+    `made` are the weights of an architecture that no formula knows. `chat_template` is the
     text of `data.chat_template`, read where that names a file. A person's own program (`script`) has no model and no
     data here.
     """
@@ -75,6 +77,8 @@ class Facts:
     data_files: Mapping[str, DataFile] = field(default_factory=dict)
     existing_runs: tuple[ExistingRun, ...] = ()
     saves: tuple[MeasuredSave, ...] = ()
+    measurements: str = ""
+    measured: tuple[Measured, ...] = ()
     chat_template: str | None = None
     slurm: SlurmFacts | None = None
     nodes: NodeFacts = field(default_factory=NodeFacts)

@@ -9,11 +9,12 @@ import getpass
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import slurm.scripts
+from conf.measured import DEFAULT_FOLDER, read_measured
 from conf.schema import ClusterKind, RunConfig, TaskName
 from launcher.facts import machine as facts_machine
 from launcher.facts.architecture import Made, Workshop, cache_folder, made_shape
@@ -93,6 +94,7 @@ class Gatherer:
         made = self._once(
             "made", (config.model, config.task, config.cluster.python), lambda: _made(config, model, workshop)
         )
+        measurements = measurements_folder(config.cluster.measurements, cwd, environment)
         return Facts(
             user=_user(),
             host=socket.gethostname(),
@@ -112,6 +114,8 @@ class Gatherer:
             made=made,
             existing_runs=runs,
             saves=self._once("saves", run_root, lambda: gather_saves(run_root)) if asks_slurm else (),
+            measurements=str(measurements),
+            measured=self._once("measured", measurements, lambda: read_measured(measurements)),
             chat_template=_template(config.data.chat_template, cwd),
             slurm=slurm,
             nodes=nodes,
@@ -155,6 +159,14 @@ def _gather_code(cwd: Path, run_root: Path) -> CodeFacts:
         dirty=project.dirty,
         notes=project.notes,
     )
+
+
+def measurements_folder(given: str | None, cwd: Path, environment: Mapping[str, str]) -> Path:
+    """The folder of the ledger of measured runs: `cluster.measurements`, else one of the person's own."""
+    if given:
+        return Path(cwd, Path(given).expanduser()).absolute()
+    states = environment.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(states).expanduser().absolute() / DEFAULT_FOLDER
 
 
 def _template(given: str | None, cwd: Path) -> str | None:

@@ -20,12 +20,14 @@ _HASH = re.compile(rf"[0-9a-f]{{{HASH_DIGITS}}}")
 
 @dataclass(frozen=True)
 class ExistingRun:
-    """A run folder. `content` is its configuration without free keys, flat: dotted key → value."""
+    """A run folder. `content` is its configuration without free keys, flat: dotted key → value; `chosen` tells whether
+    `parallel=auto` chose a part of it."""
 
     run_id: str
     name: str
     path: str
     content: Mapping[str, Any] = field(default_factory=dict)
+    chosen: bool = False
 
 
 def gather_runs(run_root: Path, name: str) -> tuple[tuple[ExistingRun, ...], str]:
@@ -50,7 +52,8 @@ def read_run(path: Path, name: str) -> ExistingRun | None:
     """A run by its folder; None where there is no run in it that can be read."""
     try:
         plan = msgspec.json.decode(RunFolder(path).run_json.read_bytes())
-        return ExistingRun(path.name, name, str(path), flat_content(plan["config"]))
+        chosen = plan.get("choice") is not None
+        return ExistingRun(path.name, name, str(path), flat_content(plan["config"]), chosen)
     except (OSError, msgspec.DecodeError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 

@@ -18,6 +18,9 @@ from conf.schema import ModelInit, RunConfig, TaskName
 
 FREE_GROUPS = ("cluster", "tracking", "sweep", "health")
 FREE_KEYS = ("name", "run_root", "access", "data.cache_dir", "data.prepare", "data.prepare_workers")
+NOTHING_FREE: tuple[str, Any] = ("parallel.auto", [])
+"""Said by every run whose keys are all given or chosen."""
+
 HASH_DIGITS = 8
 _ABSENT = "(not given)"
 
@@ -36,7 +39,7 @@ def plain(config: RunConfig) -> dict[str, Any]:
 def flat_content(config: Mapping[str, Any]) -> dict[str, Any]:
     """`content_of` for a configuration that was read from a `run.json`."""
     kept = flatten({key: value for key, value in config.items() if key not in FREE_GROUPS})
-    return {key: value for key, value in kept.items() if key not in FREE_KEYS}
+    return {key: value for key, value in kept.items() if key not in FREE_KEYS and (key, value) != NOTHING_FREE}
 
 
 def flatten(nested: Mapping[str, Any]) -> dict[str, Any]:

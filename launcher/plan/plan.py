@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from conf.adapters import has_virtual_tokens
 from conf.architectures import PACKABLE
+from conf.choice import Choice
 from conf.record import Batch, Layout, Plan, Topology
 from conf.schema import ExportWhen, Packing, RunConfig, TaskName
 from launcher.facts.facts import Facts
@@ -18,6 +19,7 @@ from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
 from launcher.plan.continuation import make_continuation
+from launcher.plan.measured import time_correction
 from launcher.plan.memory.estimate import Subject, estimate_of
 from launcher.plan.memory.verdict import memory_warnings
 from launcher.plan.nodes import node_notes, node_warnings
@@ -41,8 +43,8 @@ PACKING_ATTENTION = frozenset({"auto", "muster"})
 _BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-def make_plan(config: RunConfig, facts: Facts) -> Plan:
-    """The plan of a checked configuration.
+def make_plan(config: RunConfig, facts: Facts, choice: Choice | None = None) -> Plan:
+    """The plan of a checked configuration; `choice` says which of its keys were chosen, and why.
 
     Raises:
         ValueError: the batch equation does not hold (the checks name it before).
@@ -78,10 +80,12 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         continuation=continuation,
         quantized_parameters=subject.quantized,
         memory=estimate_of(subject, facts),
-        time=forecast_of(subject, facts),
+        time=forecast_of(subject, facts, time_correction(subject, facts)),
+        choice=choice,
     )
     said = [batches.equation(planned, packing != "none", frozen.data.max_length)]
     said += remarks.batch_notes(frozen, planned, packing) + ([packing_note] if packing_note else [])
+    said += remarks.choice_notes(choice)
     said += [*notes, *selection_notes(frozen), steps_note, *remarks.schedule_notes(frozen, steps), export_note]
     said += continuation_notes
     said += remarks.model_notes(plan, facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from conf.choice import Choice
 from conf.record import Batch, Plan
 from conf.schema import ClusterKind, EvalStrategy, Precision, RunConfig, Scheduler
 from launcher.facts.facts import Facts
@@ -24,6 +25,16 @@ def batch_notes(config: RunConfig, batch: Batch, packing: str) -> list[str]:
     if packing != "none" and train.gradient_accumulation_steps is not None:
         notes.append("train.gradient_accumulation_steps is not used: packed rows of a step vary with its documents")
     return notes
+
+
+def choice_notes(choice: Choice | None) -> list[str]:
+    """Which keys were chosen, and which were given."""
+    if choice is None:
+        return []
+    keys = " ".join(f"{key}={str(value).lower()}" for key, value in choice.keys.items())
+    among = f", of {choice.looked_at} ways" if choice.looked_at else ""
+    notes = [f"chosen: {keys} ({choice.reason}{among})"]
+    return notes + ([f"kept as given: {', '.join(choice.given)}"] if choice.given else [])
 
 
 def schedule_notes(config: RunConfig, steps: int | None) -> list[str]:

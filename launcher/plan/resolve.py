@@ -59,7 +59,14 @@ def _cluster(cluster: ClusterConfig, facts: Facts) -> ClusterConfig:
         python = _absolute(python, facts.cwd)
     slurm_conf = (facts.slurm.slurm_conf if facts.slurm else None) or cluster.slurm_conf
     ledger = facts.nodes.ledger or cluster.node_ledger
-    return replace(cluster, gpus_per_node=gpus, python=python, slurm_conf=slurm_conf, node_ledger=ledger)
+    return replace(
+        cluster,
+        gpus_per_node=gpus,
+        python=python,
+        slurm_conf=slurm_conf,
+        node_ledger=ledger,
+        measurements=facts.measurements or cluster.measurements,
+    )
 
 
 def _absolute(given: str, cwd: str) -> str:

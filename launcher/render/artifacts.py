@@ -16,6 +16,7 @@ from conf.schema import ClusterKind
 from launcher.facts.facts import Facts
 from launcher.plan.content import content_hash, plain
 from launcher.plan.nodes import exclude
+from launcher.plan.remarks import choice_notes
 from launcher.render import job, side_jobs
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -60,9 +61,9 @@ def render(plan: Plan, facts: Facts) -> dict[str, bytes]:
 
 
 def config_yaml(plan: Plan) -> str:
-    """The resolved configuration for people; Hydra can compose it again."""
+    """The resolved configuration for people; Hydra can compose it again. Its head says what was chosen by whom."""
     text: str = yaml.dump(plain(plan.config), Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=120)
-    return text
+    return "".join(f"# {line}\n" for line in choice_notes(plan.choice)) + text
 
 
 def environment_record(plan: Plan, facts: Facts) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From overrides to what would be sent: compose → gather → check → plan → render. Writes nothing.
+"""From overrides to what would be sent: compose → gather → choose → check → plan → render. Writes nothing.
 
 `plan` prints a proposal, `run` and `submit` write the same bytes, so what is shown is what is sent.
 """
@@ -34,15 +34,17 @@ def propose_config(
         ConfigurationError: with all problems.
     """
     from launcher.check.check import check
+    from launcher.choice.choose import choose
     from launcher.facts.gather import gather
     from launcher.plan.plan import make_plan
     from launcher.render.artifacts import render
 
     facts = look(config) if look else gather(config, fetch=fetch)
-    problems = check(config, facts)
+    chosen = choose(config, facts)
+    problems = [*chosen.problems, *check(chosen.config, facts)]
     if problems:
         raise ConfigurationError(problems)
-    plan = make_plan(config, facts)
+    plan = make_plan(chosen.config, facts, chosen.choice)
     return Proposal(plan, facts, render(plan, facts))
 
 

@@ -18,7 +18,7 @@ from launcher.plan import learning
 from launcher.plan.batch import equation
 from launcher.plan.memory.verdict import disk_warnings
 from launcher.send.proposal import Proposal
-from launcher.show import memory_page, time_page, units
+from launcher.show import choice_page, memory_page, time_page, units
 from launcher.show.show import Page, Row
 
 
@@ -159,6 +159,8 @@ def print_plan(proposal: Proposal, out: TextIO | None = None) -> None:
         print_memory(plan, page, proposal.facts.free_bytes)
         if plan.time is not None:
             page.lines(time_page.title(plan.time), time_page.lines(plan.time))
+        if plan.choice is not None:
+            page.lines(choice_page.title(plan.choice), choice_page.lines(plan.choice))
     warnings = [*plan.warnings, *disk_warnings(plan.memory, proposal.facts.free_bytes)]
     page.lines("Warnings", [f"! {warning}" for warning in warnings], style="warning")
     page.lines(script, artifacts.get(script, b"").decode().splitlines())

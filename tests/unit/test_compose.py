@@ -77,7 +77,6 @@ WRONG = [
     ("modle=tiny", "nearest: model=…"),
     ("model=tniy", "is not an option; there are gemma3-1b, hf"),
     ("model=meta-llama/Llama-3.2-1B", "nearest: model=hf model.model_name_or_path=meta-llama/Llama-3.2-1B"),
-    ("parallel=auto", "does not exist yet"),
     ("cluster=[local]", "is not an option"),
     ("cluster.nodes=two", "has to be a whole number"),
     ("train.max_steps=1e3", "has to be a whole number; nearest: 1000"),

@@ -14,6 +14,7 @@ from conf.estimate import Estimate, Moment, Need, Term
 from conf.record import Batch, Device, Plan, Topology
 from conf.schema import RunConfig, TaskName
 from launcher.facts.facts import Facts
+from launcher.plan.measured import corrected_need, memory_correction
 from launcher.plan.memory import host, live
 from launcher.plan.memory.activations import Activations, Work, activations_of
 from launcher.plan.memory.devices import gpu_memory
@@ -61,23 +62,19 @@ def estimate_of(subject: Subject, facts: Facts) -> Estimate | None:
     held = held_by(subject)
     if held is None:
         return None
-    config, topology = subject.config, subject.topology
-    parts = parts_of(held, subject.zero, topology.world_size)
+    config = subject.config
+    parts = parts_of(held, subject.zero, subject.topology.world_size)
     work = activations_by(subject)
-    device = device_need(subject, facts)
+    device = device_need_of(subject, facts, held, parts, work)
     unknown = [] if work else [f"activations: what the layers of {_kind(subject)} keep is not known"]
     if device is not None and device.capacity is None:
         unknown.append(f"the memory of a GPU: {device.capacity_from}")
-    working = None
-    if topology.device is Device.cpu and work:
-        working = _term("activations", work.peak, "forward and backward of a micro batch", "activations")
-    moments = host.host_moments(config, held, parts, topology.ranks_per_node, topology.device, working)
     whole = int(held.element * (held.trainable + held.still) + held.packed * 2)
     stage = int(subject.zero.get("stage", 0))
     disk = host.disk_terms(config, held, stage, whole, host.data_bytes(facts.data_files), subject.steps)
     return Estimate(
         device,
-        Need(moments, *host.host_capacity(config, facts)),
+        host_need_of(subject, facts, held, parts, work),
         Moment("disk", disk),
         unknown,
     )
@@ -89,8 +86,28 @@ def device_need(subject: Subject, facts: Facts) -> Need | None:
     if held is None or subject.topology.device is not Device.gpu:
         return None
     parts = parts_of(held, subject.zero, subject.topology.world_size)
-    moments = _device_moments(subject, held, parts, activations_by(subject))
-    return Need(moments, *gpu_memory(subject.config.cluster, facts))
+    return device_need_of(subject, facts, held, parts, activations_by(subject))
+
+
+def device_need_of(
+    subject: Subject, facts: Facts, held: Held, parts: list[Part], work: Activations | None
+) -> Need | None:
+    """As `device_need`, of what is held and worked on; corrected by what runs like it have measured."""
+    if subject.topology.device is not Device.gpu:
+        return None
+    need = Need(_device_moments(subject, held, parts, work), *gpu_memory(subject.config.cluster, facts))
+    return corrected_need(need, memory_correction(subject, facts))
+
+
+def host_need_of(subject: Subject, facts: Facts, held: Held, parts: list[Part], work: Activations | None) -> Need:
+    """What a node's host holds; on CPUs corrected as a GPU's memory is."""
+    config, topology, on_cpu = subject.config, subject.topology, subject.topology.device is Device.cpu
+    working = None
+    if on_cpu and work:
+        working = _term("activations", work.peak, "forward and backward of a micro batch", "activations")
+    moments = host.host_moments(config, held, parts, topology.ranks_per_node, topology.device, working)
+    need = Need(moments, *host.host_capacity(config, facts))
+    return corrected_need(need, memory_correction(subject, facts)) if on_cpu else need
 
 
 def held_by(subject: Subject) -> Held | None:

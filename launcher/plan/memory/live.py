@@ -24,7 +24,7 @@ def gathered(shape: Shape | None, held: Held, zero: Mapping[str, Any], config: R
     most = int(zero["stage3_max_live_parameters"])
     threshold = int(zero["stage3_param_persistence_threshold"])
     passes = 3 if config.train.gradient_checkpointing else 2
-    sizes = [weight.size for weight in shape.weights] if shape else [held.trainable + held.still]
+    sizes = shape.sizes if shape else [held.trainable + held.still]
     above, near = 0, 0
     for size in reversed(sizes):
         if above and passes * above >= longest:

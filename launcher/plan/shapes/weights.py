@@ -66,6 +66,11 @@ class Shape:
         return sum(weight.size for weight in self.weights)
 
     @cached_property
+    def sizes(self) -> list[int]:
+        """Elements of each weight."""
+        return [weight.size for weight in self.weights]
+
+    @cached_property
     def groups(self) -> dict[Group, int]:
         """Parameters by group; a group without any is left out."""
         found: dict[Group, int] = {}

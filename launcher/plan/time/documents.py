@@ -11,6 +11,7 @@ from launcher.facts.facts import Facts
 from launcher.plan.batch import expected_share
 from launcher.plan.rows import CHARACTERS_PER_TOKEN, CHARACTERS_PER_TRAINED_TOKEN, training_lengths
 
+MANY_RANKS = 64
 MANY_DOCUMENTS = 32
 """Documents a rank and step from which on packing deals them out evenly."""
 
@@ -68,13 +69,13 @@ class Documents:
         return Step(useful, computed, source, whole / batch.accumulation, batch.accumulation, context)
 
     def _share(self, ranks: int) -> float:
-        """Useful share of rank time."""
+        """Useful share of rank time; of many ranks as of some with as many documents each."""
         if self._global >= MANY_DOCUMENTS * ranks:
             return 1.0
         if ranks not in self._shares:
-            self._shares[ranks] = (
-                expected_share([round(length) for length in self._lengths], self._global, ranks) or 1.0
-            )
+            some = min(ranks, MANY_RANKS)
+            lengths = [round(length) for length in self._lengths]
+            self._shares[ranks] = expected_share(lengths, max(1, self._global * some // ranks), some) or 1.0
         return self._shares[ranks]
 
     def _row(self, micro: int) -> float:
