@@ -25,6 +25,7 @@ from typing import Any, Literal, Self
 KEY = "0123456789abcdef0123456789abcdef01234567"
 ENTITY = "tester"
 SLOW_S = 2.0
+MANIFEST = "wandb_manifest.json"
 
 Behaviour = Literal["ok", "unavailable", "hang", "slow", "closed"]
 
@@ -74,6 +75,17 @@ class Run:
         return [{name: value for name, value in row.items() if not name.startswith("_")} for row in self.rows]
 
 
+@dataclass
+class Artifact:
+    """An artifact while it is made: what CreateArtifact said, and its files by name."""
+
+    run: Run
+    about: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    committed: bool = False
+
+
 class ShapeError(Exception):
     """A request that the service would not understand."""
 
@@ -85,6 +97,7 @@ class WandbServer:
         self.requests: list[Request] = []
         self.problems: list[str] = []
         self.runs: dict[str, Run] = {}
+        self.artifacts: list[Artifact] = []
         self._behaviour: Behaviour = "ok"
         self._once_open: Behaviour = "ok"
         self._closing = threading.Event()
@@ -194,6 +207,14 @@ class WandbServer:
         upload = re.fullmatch(r"/upload/([^/]+)/([^/]+)/(.+)", request.path)
         if request.method == "PUT" and upload:
             self.runs[f"{upload[1]}/{upload[2]}"].uploads[upload[3]] = request.body.encode()
+            return {}
+        upload = re.fullmatch(r"/artifact/(\d+)/(.+)", request.path)
+        if request.method == "PUT" and upload:
+            made = self.artifacts[int(upload[1])]
+            if upload[2] == MANIFEST:
+                made.manifest = json.loads(request.body)
+            else:
+                made.files[upload[2]] = request.body.encode()
             return {}
         raise ShapeError("unknown request")
 
@@ -305,6 +326,42 @@ def _alert(server: WandbServer, variables: Mapping[str, Any]) -> Any:
     return {"notifyScriptableRunAlert": {"success": True}}
 
 
+def _artifact_type(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    return {"project": {"artifact": None}}
+
+
+def _create_artifact(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    about = variables["input"]
+    server.artifacts.append(Artifact(server.runs[f"{about['projectName']}/{about['runName']}"], dict(about)))
+    sequence = {"latestArtifact": None}
+    number = str(len(server.artifacts) - 1)
+    return {"createArtifact": {"artifact": {"id": number, "state": "PENDING", "artifactSequence": sequence}}}
+
+
+def _create_manifest(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    number = variables["artifactID"]
+    made = {"id": f"manifest-{number}", "file": _artifact_file(server, number, MANIFEST)}
+    return {"createArtifactManifest": {"artifactManifest": made}}
+
+
+def _create_artifact_files(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    wanted = (variables.get("input") or variables)["artifactFiles"]
+    edges = [{"node": _artifact_file(server, spec["artifactID"], spec["name"])} for spec in wanted]
+    return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+
+def _artifact_file(server: WandbServer, number: str, name: str) -> dict[str, Any]:
+    place = {"uploadUrl": f"{server.url}/artifact/{number}/{name}", "uploadHeaders": ["Authorization:upload"]}
+    names = {"id": f"{number}/{name}", "name": name, "displayName": name, "storagePath": f"{number}/{name}"}
+    return {**names, **place, "uploadMultipartUrls": None, "artifact": {"id": number}}
+
+
+def _commit_artifact(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    number = variables["artifactID"]
+    server.artifacts[int(number)].committed = True
+    return {"commitArtifact": {"artifact": {"id": number, "digest": ""}}}
+
+
 _ANSWERS: dict[str, Callable[[WandbServer, Mapping[str, Any]], Any]] = {
     "Viewer": _viewer,
     "ServerFeaturesQuery": _features,
@@ -314,6 +371,11 @@ _ANSWERS: dict[str, Callable[[WandbServer, Mapping[str, Any]], Any]] = {
     "CreateRunFiles": _create_files,
     "MarkRunFilesUploaded": _uploaded,
     "NotifyScriptableRunAlert": _alert,
+    "ArtifactType": _artifact_type,
+    "CreateArtifact": _create_artifact,
+    "CreateArtifactManifest": _create_manifest,
+    "CreateArtifactFiles": _create_artifact_files,
+    "CommitArtifact": _commit_artifact,
 }
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from conf.layout import RunFolder
+from conf.layout import EXPORT_RECORD, MANIFEST, RunFolder
 from conf.metrics import merge_steps
 from conf.outcome import Outcome, State, StopReason, read_stop, write_outcome
-from conf.schema import RunConfig, TrackingMode
+from conf.schema import ArtifactFiles, LogModel, RunConfig, TrackingMode
 from tests.dist.runs import write_plan
 from tests.slurm.live import lines, outcome
 from tests.wandb_server import KEY, WandbServer
@@ -247,6 +247,55 @@ def test_the_stop_button_writes_stop_and_interrupts_nobody(server: WandbServer, 
     wait_for(lambda: read_stop(folder.stop) is StopReason.stopped)
     tracker.close("stopped")
     assert server.run(plan.run_id).summary["state"] == "stopped"
+
+
+@pytest.mark.parametrize("files", list(ArtifactFiles), ids=lambda files: files.value)
+def test_models_are_artifacts_and_answers_tables(files: ArtifactFiles, server: WandbServer, tmp_path: Path) -> None:
+    config = tracked()
+    config.tracking.log_model, config.tracking.artifact, config.tracking.samples = LogModel.checkpoint, files, 2
+    folder, plan = write_plan(tmp_path / "run", config)
+    model, states = folder.export / "model.safetensors", folder.checkpoint(2) / "states.pt"
+    for file, record in ((model, EXPORT_RECORD), (states, MANIFEST)):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(f"the bytes of {file.name}".encode())
+        (file.parent / record).write_text(json.dumps({"files": [{"name": file.name, "sha256": f"of {file.name}"}]}))
+    folder.predictions("x").parent.mkdir()
+    for split, answer in (("validation-before", "no"), ("validation", "yes")):
+        rows = [{"document": number, "prediction": answer, "more": [number]} for number in range(3)]
+        folder.predictions(split).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    journal = Journal(folder, 0)
+    tracker = Tracker.open(plan, folder, 0, patience=Patience(close_s=60))
+    assert tracker is not None
+    journal.event("evaluation", split="validation", step=0, loss=2.0)
+    journal.metrics(2, {"train/loss": 1.0})
+    journal.event("checkpoint", step=2)
+    wait_for(lambda: len(server.artifacts) >= 2)  # before the run ends: the checkpoint and the first table
+    write_outcome(folder.outcome, Outcome(State.done, "all", 2, 0, time.time(), export_verified=True))
+    tracker.close("done")
+    found = {made.about["artifactCollectionName"]: made for made in server.artifacts if made.committed}
+    tables = {name for name in found if "samplesvalidation" in name}
+    assert set(found) - tables == {f"model-{plan.run_id}", f"checkpoint-{plan.run_id}"}
+    for name, path, alias in (("model", model, "final_model"), ("checkpoint", states, "checkpoint_global_step_2")):
+        made = found[f"{name}-{plan.run_id}"]
+        assert alias in {given["alias"] for given in made.about["aliases"]}
+        assert json.loads(made.about["metadata"])["files"] == {path.name: f"of {path.name}"}
+        if files is ArtifactFiles.upload:
+            assert made.files[path.name] == path.read_bytes()
+        else:
+            assert not made.files
+            refs = {entry["ref"] for entry in made.manifest["contents"].values()}
+            assert refs == {file.as_uri() for file in path.parent.iterdir()}
+    answers = {
+        name: json.loads(content)
+        for made in server.artifacts
+        for name, content in made.files.items()
+        if name.endswith(".table.json")
+    }
+    assert {name: [row[1] for row in table["data"]] for name, table in answers.items()} == {
+        "samples/validation/before.table.json": ["no", "no"],
+        "samples/validation/after.table.json": ["yes", "yes"],
+    }
+    assert not (tmp_path / "home" / ".local").exists()  # nothing waits in a home folder
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 120.0) -> None:
