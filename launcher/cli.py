@@ -13,7 +13,7 @@ from collections.abc import Sequence
 GROUPS = {
     "start": ("run", "plan", "data", "submit"),
     "read": ("status", "logs", "why"),
-    "steer": ("stop", "cancel", "resume", "sweep", "export", "evaluate", "serve", "push"),
+    "steer": ("stop", "cancel", "resume", "sweep", "export", "evaluate", "serve", "push", "dashboard"),
     "site": ("doctor", "nodes", "devcluster"),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)

@@ -98,6 +98,7 @@ class WandbServer:
         self.problems: list[str] = []
         self.runs: dict[str, Run] = {}
         self.artifacts: list[Artifact] = []
+        self.views: dict[str, dict[str, Any]] = {}
         self._behaviour: Behaviour = "ok"
         self._once_open: Behaviour = "ok"
         self._closing = threading.Event()
@@ -362,6 +363,30 @@ def _commit_artifact(server: WandbServer, variables: Mapping[str, Any]) -> Any:
     return {"commitArtifact": {"artifact": {"id": number, "digest": ""}}}
 
 
+def _view(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    """A workspace (UpsertView2) or a report (upsertView): one without an id is new."""
+    number = variables.get("id") or f"view-{len(server.views)}"
+    inserted = number not in server.views
+    if inserted and variables.get("id"):
+        raise ShapeError(f"no view {number}")
+    given = {name: variables[name] for name in ("name", "displayName", "type", "entityName", "projectName")}
+    server.views[number] = {**given, "spec": json.loads(variables["spec"])}
+    project = {"id": "project", "name": given["projectName"], "entityName": given["entityName"]}
+    view = {"id": number, **given, "description": "", "project": project, "spec": variables["spec"]}
+    return {"upsertView": {"view": {**view, "updatedAt": "2026-11-01T00:00:00"}, "inserted": inserted}}
+
+
+def _projects(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    project = {"id": "project", "name": "muster", "entityName": ENTITY}
+    project |= {"createdAt": "", "isBenchmark": False, "user": None}
+    page = {"endCursor": None, "hasNextPage": False}
+    return {"models": {"edges": [{"node": project, "cursor": ""}], "pageInfo": page}}
+
+
+def _project(server: WandbServer, variables: Mapping[str, Any]) -> Any:
+    return {"project": {"internalId": "project"}}
+
+
 _ANSWERS: dict[str, Callable[[WandbServer, Mapping[str, Any]], Any]] = {
     "Viewer": _viewer,
     "ServerFeaturesQuery": _features,
@@ -371,6 +396,11 @@ _ANSWERS: dict[str, Callable[[WandbServer, Mapping[str, Any]], Any]] = {
     "CreateRunFiles": _create_files,
     "MarkRunFilesUploaded": _uploaded,
     "NotifyScriptableRunAlert": _alert,
+    "GetDefaultEntity": _viewer,
+    "GetProjects": _projects,
+    "ProjectInternalId": _project,
+    "UpsertView2": _view,
+    "upsertView": _view,
     "ArtifactType": _artifact_type,
     "CreateArtifact": _create_artifact,
     "CreateArtifactManifest": _create_manifest,

@@ -7,6 +7,7 @@ data     the documents alone, in a folder that is no run: what `muster data` sho
 preflight   what this node is like, in words for its agent: started by it
 decide   what comes after an attempt
 push     the metrics replayed into W&B: `push RUN [--follow]`
+dashboard   a workspace and a report on W&B, of the board on standard input: `dashboard RUN [--dry-run]`
 last-word   what W&B is told of an attempt that could not speak for itself: `last-word RUN ATTEMPT [--goes-on]`
 rank, export-rank   one rank, started by an agent that does not fork
 write-checkpoints   writes a rank's checkpoints beside its training; started by the rank
@@ -37,12 +38,14 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run a verb; its exit status: 0 where all ended well, 2 for a wrong command line, else 1."""
     verb, *rest = arguments or [""]
-    if verb not in (*VERBS, "push", "last-word") or not rest:
+    if verb not in (*VERBS, "push", "dashboard", "last-word") or not rest:
         print(USAGE, file=sys.stderr)
         return 2
     folder = RunFolder(Path(rest[0]).absolute())
     if verb == "push":
         return _push(folder, "--follow" in rest[1:])
+    if verb == "dashboard":
+        return _dashboard("--dry-run" in rest[1:])
     if verb == "last-word":
         return _last_word(folder, rest[1:])
     step = _read_step(rest[1:])
@@ -139,6 +142,12 @@ def _push(folder: RunFolder, follow: bool) -> int:
     from train.tracking.push import push
 
     return push(folder, follow)
+
+
+def _dashboard(dry_run: bool) -> int:
+    from train.tracking.dashboard import dashboard
+
+    return dashboard(sys.stdin.buffer.read(), dry_run)
 
 
 def _last_word(folder: RunFolder, words: list[str]) -> int:

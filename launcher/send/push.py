@@ -1,62 +1,91 @@
-"""Pushing a run's metrics to W&B from this machine: the process that does it, and how long it goes on."""
+"""Pushing runs' metrics to W&B from this machine: the processes that do it, and how long they go on."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from conf.layout import RunFolder
-from conf.record import Plan, read_plan
-from conf.schema import ContainerRuntime
 from launcher.problems import MusterError
 from launcher.runs.rundir import require_safe
 from launcher.runs.standing import stand
+from launcher.send.child import rank_argv
 from launcher.send.interrupts import NUMBERS, handled
 from launcher.send.scheduler import live_jobs
 
 LOOK_S = 5.0
+MOST_FOLLOWED = 8
+"""Runs that are followed at a time: each has a process of its own, with W&B's SDK in it."""
 
 
-def push(folder: RunFolder, follow: bool) -> int:
-    """Replay the metrics of a run in the Python of its ranks, where W&B's SDK is; the exit status of that.
+def push(folders: Sequence[RunFolder], follow: bool) -> int:
+    """Replay the metrics of runs in the Python of their ranks, where W&B's SDK is; the highest of the exit statuses.
+
+    One after the other; with `follow` all at once, each until its run has ended.
 
     Raises:
-        MusterError: the run's code is not safe to use, or that Python cannot be started.
+        MusterError: a run's code is not safe to use, that Python cannot be started, or too many are to be followed.
     """
-    require_safe(folder)
-    argv = [_python(read_plan(folder.run_json)), "-I", str(folder.muster_zip), "push", str(folder.path)]
-    more = ["--follow"] if follow else []
-    try:
-        process = subprocess.Popen([*argv, *more], stdin=subprocess.PIPE, start_new_session=True)
-    except OSError as error:
-        raise MusterError(f"cannot start {argv[0]}: {error.strerror}") from error
-    assert process.stdin is not None
-    with process.stdin as pipe:
-        if not follow:
-            pipe.close()
+    for folder in folders:
+        require_safe(folder)
+    if follow and len(folders) > MOST_FOLLOWED:
+        rule = f"at most {MOST_FOLLOWED} can be followed at once; push them without -f"
+        raise MusterError(f"{len(folders)} runs: {rule}")
+    groups = [list(folders)] if follow else [[folder] for folder in folders]
+    return max((_push(group, follow) for group in groups), default=0)
+
+
+def _push(folders: Sequence[RunFolder], follow: bool) -> int:
+    with _started(folders, follow) as processes:
+        followed = dict(zip(processes, folders, strict=True)) if follow else {}
 
         def end(_number: int) -> None:
             """The first signal ends following with what is there, the next one ends all."""
-            process.terminate() if pipe.closed else pipe.close()
+            for process in processes:
+                _close(process) if process in followed else process.terminate()
+            followed.clear()
 
         with handled(NUMBERS, end):
-            while not _ends(process, LOOK_S):
-                if not pipe.closed and not stand(folder, live_jobs([folder])).live:
-                    pipe.close()
-    return process.returncode
+            while True:
+                for process in set(processes) - followed.keys():
+                    _close(process)
+                if _all_end(processes, LOOK_S):
+                    break
+                for process, folder in list(followed.items()):
+                    if not stand(folder, live_jobs([folder])).live:
+                        followed.pop(process, None)
+    return max((process.returncode for process in processes), default=0)
 
 
-def _ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
+@contextmanager
+def _started(folders: Sequence[RunFolder], follow: bool) -> Iterator[list[subprocess.Popen[bytes]]]:
+    processes: list[subprocess.Popen[bytes]] = []
     try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
+        for folder in folders:
+            argv = [*rank_argv(folder, "push"), *(["--follow"] if follow else [])]
+            try:
+                processes.append(subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True))
+            except OSError as error:
+                raise MusterError(f"cannot start {argv[0]}: {error.strerror}") from error
+        yield processes
+    finally:
+        for process in processes:
+            _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def _all_end(processes: Sequence[subprocess.Popen[bytes]], seconds: float) -> bool:
+    """Whether all have ended within so many seconds."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return False
     return True
-
-
-def _python(plan: Plan) -> str:
-    """The Python of the ranks where this machine has it, else the one that runs here."""
-    cluster = plan.config.cluster
-    plain = cluster.container.runtime is ContainerRuntime.none
-    return cluster.python if plain and cluster.python and shutil.which(cluster.python) else sys.executable

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from conf.board import Board
 from conf.layout import EXPORT_RECORD, MANIFEST, RunFolder
 from conf.metrics import merge_steps
 from conf.outcome import Outcome, State, StopReason, read_stop, write_outcome
@@ -296,6 +299,24 @@ def test_models_are_artifacts_and_answers_tables(files: ArtifactFiles, server: W
         "samples/validation/after.table.json": ["yes", "yes"],
     }
     assert not (tmp_path / "home" / ".local").exists()  # nothing waits in a home folder
+
+
+def test_a_dashboard_is_saved_once_and_then_changed(server: WandbServer, tmp_path: Path) -> None:
+    pytest.importorskip("wandb_workspaces")
+    board = Board("demo", "muster", runs=["demo-1a2b3c4d"], metrics=["train/loss"], kept=str(tmp_path / "kept.json"))
+    argv = [sys.executable, "-m", "train", "dashboard", "RUN"]
+    said = []
+    for more in ([], ["eval/loss"]):
+        content = msgspec.json.encode(replace(board, metrics=[*board.metrics, *more]))
+        done = subprocess.run(argv, cwd=ROOT, input=content, capture_output=True, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr.decode()
+        said.append(done.stdout.decode())
+    assert said[0] == said[1]
+    assert f"report     {server.url}/tester/muster/reports/demo--" in said[0]
+    assert sorted(view["type"] for view in server.views.values()) == ["project-view", "runs"]
+    workspace = next(view for view in server.views.values() if view["type"] == "project-view")
+    (section,) = [one for one in workspace["spec"]["section"]["panelBankConfig"]["sections"] if "Loss" in one["name"]]
+    assert [panel["config"]["metrics"] for panel in section["panels"]] == [["train/loss"], ["eval/loss"]]
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 120.0) -> None:

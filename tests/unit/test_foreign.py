@@ -24,7 +24,7 @@ STARTS: dict[str, Callable[[RunFolder], object]] = {
     "run": lambda run: local.run_local(run, ["bash", str(run.job_sh)], None),
     "start": local.start_script,
     "submit": lambda run: submit.send(run, write_plan(run.path / "other", config_of(BASE))[1]),
-    "push": lambda run: push.push(run, follow=False),
+    "push": lambda run: push.push([run], follow=False),
     "serve": lambda run: serve.find_model(str(run.path), None),
 }
 
