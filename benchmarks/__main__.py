@@ -21,6 +21,7 @@ NAMES = (
     "memory_states",
     "estimate",
     "gpu_peaks",
+    "auto",
 )
 
 

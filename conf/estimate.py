@@ -20,6 +20,13 @@ class Term:
     kind: str = "other"
 
 
+UNSEEN = frozenset({"CUDA context", "NCCL", "agent"})
+"""Terms that a rank cannot measure of itself."""
+
+CORRECTION = "correction"
+"""The term by which measured runs correct the others."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """What is held at one moment, of a rank or a node."""
@@ -38,6 +45,11 @@ class Moment:
     @property
     def high(self) -> int:
         return sum(term.high for term in self.terms)
+
+    def measurable(self, corrected: bool = True) -> tuple[int, int, int]:
+        """Likely, low and high bytes of what a rank can measure of itself, by formula or `corrected` as well."""
+        seen = [term for term in self.terms if term.name not in UNSEEN and (corrected or term.name != CORRECTION)]
+        return sum(term.likely for term in seen), sum(term.low for term in seen), sum(term.high for term in seen)
 
 
 @dataclass(frozen=True)

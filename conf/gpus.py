@@ -53,6 +53,11 @@ def kind_of(name: str) -> str | None:
     return next((kind for kind in GPUS if set(kind.upper().split()) <= words), None)
 
 
+def name_of(name: str) -> str:
+    """What a GPU is called where its memory does not matter: `A100`, `H100 PCIe`; `gpu` for one that is not known."""
+    return (kind_of(name) or "gpu").removesuffix(" 80GB")
+
+
 def peak_by_name(name: str) -> float | None:
     """Dense bf16 operations a second of a GPU; None for one that is not known."""
     kind = kind_of(name)

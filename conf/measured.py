@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from conf.schema import Offload, RunConfig
+
 DEFAULT_FOLDER = "muster/measured"
 """Below the person's folder of states, `$XDG_STATE_HOME` or ~/.local/state."""
 
@@ -70,6 +72,25 @@ def _ratio(measured: float, predicted: float) -> float | None:
     return ratio if 1 / MOST_TIMES <= ratio <= MOST_TIMES else None
 
 
+def describe(config: RunConfig, device: str, architecture: str, packing: str) -> Measured:
+    """What of a configuration decides which runs are like it."""
+    parallel = config.parallel
+    on_host = [name for name in ("optimizer", "param") if getattr(parallel, f"offload_{name}") is Offload.cpu]
+    return Measured(
+        architecture=architecture,
+        device=device,
+        stage=parallel.zero_stage,
+        offload="+".join(on_host),
+        checkpointing=config.train.gradient_checkpointing,
+        method=config.method.name,
+        precision=config.train.precision.value,
+        packing=packing,
+        nodes=config.cluster.nodes,
+        ranks=0,
+        parameters=0,
+    )
+
+
 def add_measured(folder: Path, record: Measured) -> None:
     """Add a run to this user's file; the folder is made, for this user alone, where there is none.
 
@@ -91,7 +112,7 @@ def add_measured(folder: Path, record: Measured) -> None:
 
 
 def read_measured(folder: Path) -> tuple[Measured, ...]:
-    """The records of all users, oldest first; none where there is no ledger."""
+    """The records of all users, oldest first, of a run the last; none where there is no ledger."""
     try:
         paths = [path for path in folder.iterdir() if path.suffix == ".jsonl" and path.stem.isdigit()]
     except OSError:
@@ -100,7 +121,8 @@ def read_measured(folder: Path) -> tuple[Measured, ...]:
     for path in sorted(paths)[:MOST_FILES]:
         with contextlib.suppress(OSError):
             found += _records(_end_of(path))
-    return tuple(sorted(found, key=lambda record: record.time))
+    last = {(record.run, record.stage, record.device): record for record in sorted(found, key=lambda one: one.time)}
+    return tuple(sorted(last.values(), key=lambda record: record.time))
 
 
 def _records(content: bytes) -> list[Measured]:

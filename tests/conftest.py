@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ def _spare_the_captured_output() -> None:
 
 
 _spare_the_captured_output()
+
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="muster-states-")
+"""What runs of tests measure corrects nobody's plans."""
 
 skipped: list[str] = []
 

@@ -25,6 +25,8 @@ from train.training import Ending, Training, stopped
 def finish(training: Training, ending: Ending) -> Ending:
     """Save, and after the last step evaluate and export; rank 0 writes outcome.json. A collective."""
     exported = None
+    if ending.state not in (State.failed, State.cancelled):
+        training.truth.finish()
     if ending.state is State.failed:
         wait(training)
     elif ending.state is not State.cancelled:

@@ -47,9 +47,10 @@ def train(training: Training) -> Ending:
     if enough is not None:
         return Ending(State.done, progress.step, enough)
     training.engine.train()
+    first = progress.step + 1
     training.window.begin()
     training.journal.phase("train", progress.step, training.total_steps, "steps")
-    with training.window.pace, contextlib.closing(_steps(training, progress.step + 1)) as steps:
+    with training.window.pace, contextlib.closing(_steps(training, first)) as steps:
         for step, data_s in steps:
             reason = training.stop.asked()
             if reason is not None:
@@ -59,6 +60,8 @@ def train(training: Training) -> Ending:
             progress.tokens_seen += step.tokens
             progress.place = step.place
             look(training)
+            if step.number == first:
+                training.truth.measure_memory()
             saving = updated and is_save_due(training, step.number)
             if updated:
                 training.window.add_step(step, data_s)
@@ -124,6 +127,7 @@ def log(training: Training, step: Step) -> float:
     """Write the window's metrics; returns its loss. Waits for the device; a collective."""
     config = training.plan.config
     values = training.window.read()
+    values |= training.truth.hear(values)
     loss = values["train/loss"]
     training.progress.course.learn(loss)
     lr = learning_rate(config.schedule, config.optim.learning_rate, step.number, training.total_steps)

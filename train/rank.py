@@ -36,6 +36,7 @@ from train.loop import rehearse, train
 from train.methods.method import share_of
 from train.metrics.journal import Journal
 from train.metrics.pace import Pace
+from train.metrics.truth import Truth
 from train.metrics.window import Window
 from train.model.flops import mean_context, operations_per_token, peak_operations
 from train.model.parameters import parameter_count
@@ -153,6 +154,7 @@ def prepared(
         task=task,
         background=Background(world, folder, plan.topology.ranks_per_node),
         saves_beside=config.checkpoint.async_save,
+        truth=Truth(plan, world, journal),
     )
     say(training, f"{batch_equation(training)}; {assembly.optimizer}; {model_in_words(training)}")
     share = share_of(engine.module.parameters())

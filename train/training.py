@@ -15,6 +15,7 @@ from train.distributed import World
 from train.engine import Engine
 from train.evaluation.course import Course
 from train.metrics.journal import Journal
+from train.metrics.truth import Truth
 from train.metrics.window import Window
 from train.numbers import Numbers
 from train.stop import StopVote
@@ -84,6 +85,7 @@ class Training:
     task: Task
     background: Background
     saves_beside: bool
+    truth: Truth
     failed_saves: int = 0
     progress: Progress = field(default_factory=Progress)
     best_step: int | None = None

@@ -77,15 +77,22 @@ class Search:
     def seconds(self, candidate: Candidate) -> float:
         """Likely seconds of a step."""
         assert self.cost is not None
-        ranks = candidate.nodes * self.space.per_node
-        batch = self.space.batch(ranks, candidate.micro)
-        assert batch is not None
-        key = (ranks, candidate.micro)
-        if key not in self._steps:
-            self._steps[key] = self._documents.step(batch, self.space.packed)
         way, factor = self._way(candidate)
         grade = GRADES[self._machine.device][1]
-        return seconds_of(self.cost, self._machine, way, self._steps[key], grade).total * factor
+        return seconds_of(self.cost, self._machine, way, self._step(candidate), grade).total * factor
+
+    def tokens(self, candidate: Candidate) -> float:
+        """Useful tokens of a step, all ranks together."""
+        return self._step(candidate).useful
+
+    def _step(self, candidate: Candidate) -> Step:
+        ranks = candidate.nodes * self.space.per_node
+        key = (ranks, candidate.micro)
+        if key not in self._steps:
+            batch = self.space.batch(ranks, candidate.micro)
+            assert batch is not None
+            self._steps[key] = self._documents.step(batch, self.space.packed)
+        return self._steps[key]
 
     def price(self, candidate: Candidate) -> float:
         """Device-seconds of a step: what a run costs, since its steps are the same whatever the way."""

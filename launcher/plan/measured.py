@@ -11,10 +11,9 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from conf.estimate import Moment, Need, Term
+from conf.estimate import CORRECTION, Moment, Need, Term
 from conf.forecast import Correction
-from conf.measured import Measured
-from conf.schema import Offload, RunConfig
+from conf.measured import Measured, describe
 from launcher.facts.facts import Facts
 from launcher.plan.time.machine import machine_of
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 NEWEST = 20
 ENOUGH = 3
-TERM = "correction"
 
 Likeness = tuple[str, Callable[[Measured, Measured], bool]]
 
@@ -50,25 +48,6 @@ def record_of(subject: Subject, facts: Facts) -> Measured:
     """The subject as the ledger describes it, nothing measured yet."""
     device = machine_of(subject.config, facts, subject.topology).name
     return describe(subject.config, device, str(subject.model.get("model_type", "")), subject.packing)
-
-
-def describe(config: RunConfig, device: str, architecture: str, packing: str) -> Measured:
-    """What of a configuration decides which runs are like it."""
-    parallel = config.parallel
-    on_host = [name for name in ("optimizer", "param") if getattr(parallel, f"offload_{name}") is Offload.cpu]
-    return Measured(
-        architecture=architecture,
-        device=device,
-        stage=parallel.zero_stage,
-        offload="+".join(on_host),
-        checkpointing=config.train.gradient_checkpointing,
-        method=config.method.name,
-        precision=config.train.precision.value,
-        packing=packing,
-        nodes=config.cluster.nodes,
-        ranks=0,
-        parameters=0,
-    )
 
 
 def time_correction(subject: Subject, facts: Facts) -> Correction | None:
@@ -111,6 +90,6 @@ def corrected_need(need: Need, correction: Correction | None) -> Need:
 
     def corrected(moment: Moment) -> Moment:
         low, likely, high = (int(more * amount) for amount in (moment.low, moment.likely, moment.high))
-        return Moment(moment.name, [*moment.terms, Term(TERM, likely, low, high, correction.in_words, "other")])
+        return Moment(moment.name, [*moment.terms, Term(CORRECTION, likely, low, high, correction.in_words, "other")])
 
     return Need([corrected(moment) for moment in need.moments], need.capacity, need.capacity_from)

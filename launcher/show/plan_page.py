@@ -11,12 +11,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from conf.layout import RunFolder
 from conf.record import Plan
 from conf.schema import ClusterKind
 from launcher.facts.facts import Facts
 from launcher.plan import learning
 from launcher.plan.batch import equation
 from launcher.plan.memory.verdict import disk_warnings
+from launcher.runs.predicted import compared_memory, compared_step
 from launcher.send.proposal import Proposal
 from launcher.show import choice_page, memory_page, time_page, units
 from launcher.show.show import Page, Row
@@ -107,6 +109,19 @@ def memory_text(plan: Plan) -> str:
         return "unknown"
     whose = "a rank" if plan.memory.device else "a node's host"
     return f"{whose} {units.size(need.peak.likely)} ({units.size(need.low)} to {units.size(need.high)})"
+
+
+def compared_rows(folder: RunFolder) -> list[Row]:
+    """What a run measured beside what its plan predicted, as far as it has."""
+    memory, step = compared_memory(folder), compared_step(folder)
+    rows = []
+    if memory is not None:
+        said = f"{units.size(memory.measured)}, {units.size(memory.predicted)} predicted"
+        rows.append(("measured", f"memory {said} (×{memory.ratio:.2f})"))
+    if step is not None:
+        said = f"{time_page.seconds(step.measured)}, {time_page.seconds(step.predicted)} predicted"
+        rows.append(("" if rows else "measured", f"a step {said} (×{step.ratio:.2f})"))
+    return rows
 
 
 def deepspeed_lines(plan: Plan) -> list[str]:

@@ -19,6 +19,8 @@ muster plan model=hf model.model_name_or_path=./Qwen2.5-0.5B data.train_file=tra
 muster plan experiment=gsm8k cluster=devcluster cluster.nodes=2
 muster plan experiment=demo cluster=slurm cluster.nodes=4 --show job.sbatch
 muster plan experiment=demo --files ./what-would-be-sent
+muster plan model=llama3.1-8b data=demo cluster=slurm cluster.gres=gpu:h100:8 --max-nodes 8
+muster plan model=llama3.1-8b data=demo cluster=slurm cluster.gres=gpu:h100:8 --table
 """
 
 
@@ -31,15 +33,24 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the plan as run.json will hold it, with the files' sizes")
     parser.add_argument("--show", metavar="FILE", help="print one file of the run folder, byte for byte")
     parser.add_argument("--files", metavar="FOLDER", help="write all files that would be sent into a new folder")
+    parser.add_argument(
+        "--table", action="store_true", help="memory and time by ZeRO stage, micro batch and length; --json has it too"
+    )
+    parser.add_argument(
+        "--max-nodes", type=int, metavar="N", help="choose the cheapest number of nodes up to N (cluster.nodes=auto)"
+    )
+    parser.add_argument("--when", action="store_true", help="ask Slurm when it would start the job")
     parser.add_argument("--no-cache", action="store_true", help=NO_CACHE)
     flags, words = split(parser, argv)
+    if flags.max_nodes is not None:
+        words = [*words, *_up_to(flags.max_nodes, words)]
 
     from launcher.facts.gather import Gatherer  # Hydra and facts, which --help needs not
     from launcher.send.sweep import each_run
     from launcher.verbs.sweep_search import plan_search
 
     look = Gatherer(fetch=False, remember=not flags.no_cache)
-    in_full = flags.json or flags.show or flags.files
+    in_full = flags.json or flags.show or flags.files or flags.table
     return each_run(
         words,
         lambda config, words: _prepare(config, words, look),
@@ -48,6 +59,12 @@ def run(argv: list[str]) -> int:
         plan_search,
         headings=not (flags.json or flags.show),
     )
+
+
+def _up_to(nodes: int, words: list[str]) -> list[str]:
+    """The overrides that `--max-nodes` stands for."""
+    given = any(word.lstrip("+").startswith("cluster.nodes=") for word in words)
+    return [f"cluster.max_nodes={nodes}", *([] if given else ["cluster.nodes=auto"])]
 
 
 def _prepare(config: RunConfig, words: list[str], look: Gatherer) -> Ready:
@@ -82,6 +99,8 @@ def _plan(ready: Ready, flags: argparse.Namespace) -> int:
         _write_files(folder, proposal.artifacts)
         print(f"{len(proposal.artifacts)} files in {folder}")
         return 0
+    if flags.table:
+        return _table(ready, flags.json)
     if flags.json:
         sizes = {path: len(content) for path, content in sorted(proposal.artifacts.items())}
         print(json.dumps({"plan": json.loads(encode_plan(proposal.plan)), "files": sizes}, indent=2))
@@ -89,7 +108,40 @@ def _plan(ready: Ready, flags: argparse.Namespace) -> int:
     from launcher.show.plan_page import print_plan
 
     print_plan(proposal)
+    if flags.when:
+        print(f"\nStart\n  {_when(ready)}")
     return 0
+
+
+def _table(ready: Ready, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from launcher.choice.table import table_of
+    from launcher.show.table_page import table_lines
+
+    plan, facts = ready.proposal.plan, ready.proposal.facts
+    cells = table_of(plan.config, facts) if plan.script is None else []
+    if as_json:
+        print(json.dumps([asdict(cell) for cell in cells], indent=2))
+    else:
+        print("\n".join(table_lines(cells)) if cells else "nothing is known of what this model needs")
+    return 0
+
+
+def _when(ready: Ready) -> str:
+    """When Slurm would start the job, by its own estimate, or why not."""
+    from conf.schema import ClusterKind
+    from launcher.problems import SchedulerError
+    from launcher.send.submit import ask_first
+
+    plan = ready.proposal.plan
+    if plan.config.cluster.kind is ClusterKind.local:
+        return "at once: it runs on this machine"
+    try:
+        said = ask_first(plan, ready.proposal.artifacts)
+    except SchedulerError as error:
+        return f"Slurm would not take it: {error}"
+    return said.removeprefix(", ") or "Slurm does not say when it would start"
 
 
 def _artifact(artifacts: Any, path: str) -> bytes:

@@ -109,13 +109,14 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     from launcher.runs.incidents import incident_lines
     from launcher.show import units
     from launcher.show.evaluations import evaluation_lines
-    from launcher.show.plan_page import memory_text, script_rows
+    from launcher.show.plan_page import compared_rows, memory_text, script_rows
 
     folder, plan = standing.folder, standing.plan
     rows = _state_rows(standing)
     if plan.script is None:
         size = units.count(plan.parameters) if plan.parameters else "?"
         rows += [("model", f"{plan.model_type}, {size} parameters"), ("memory", memory_text(plan))]
+        rows += compared_rows(folder)
     else:
         rows += script_rows(plan)
     rows += [("evaluation" if index == 0 else "", line) for index, line in enumerate(evaluation_lines(folder)[1:])]

@@ -16,6 +16,7 @@ from launcher.check.check import check
 from launcher.choice.choose import Chosen, choose
 from launcher.choice.search import Search
 from launcher.choice.space import Candidate, applied
+from launcher.choice.table import table_of
 from launcher.compose.compose import compose
 from launcher.facts.facts import Facts
 from launcher.facts.model import ModelFacts
@@ -24,6 +25,7 @@ from launcher.plan.content import content_of, plain
 from launcher.plan.plan import make_plan
 from launcher.render.artifacts import config_yaml
 from launcher.show import choice_page
+from launcher.show.table_page import table_lines
 from tests.unit.planned import TINY, TRAIN, facts_of
 
 LLAMA_1B: dict[str, Any] = {"model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "vocab_size": 128256}
@@ -196,3 +198,24 @@ def test_a_plain_configuration_is_left_alone() -> None:
     found = choose(config, facts_of(model=ModelFacts(config=TINY)))
     assert plain(found.config) == plain(config)
     assert found.choice is None
+
+
+def test_the_table_says_what_plans_say() -> None:
+    facts = facts_for(LLAMA_8B)
+    base = words(*SLURM, "cluster.gpu_memory_gib=40", "data.packing=none")
+    cells = table_of(compose([*base, "data.max_length=2048", "parallel=zero3"]), facts)
+    assert {cell.length for cell in cells} == {1024, 2048, 4096}
+    assert {cell.fits for cell in cells} == {True, False}
+    for cell in cells:
+        if cell.sharding in ("zero1", "zero2_offload", "zero3_offload") and cell.micro in (1, 8):
+            own = [f"parallel={cell.sharding}", f"train.per_device_train_batch_size={cell.micro}"]
+            plan = make_plan(compose([*base, *own, f"data.max_length={cell.length}"]), facts)
+            assert plan.memory is not None
+            assert plan.memory.device is not None
+            assert plan.time is not None
+            assert cell.peak == plan.memory.device.peak.likely
+            assert cell.step_s == pytest.approx(plan.time.step.likely)
+            assert cell.tokens_per_second == pytest.approx(plan.time.tokens_per_second)
+    page = table_lines(cells)
+    assert sum("tokens" in line for line in page) == 3
+    assert any("+" in line for line in page)

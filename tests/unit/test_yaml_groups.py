@@ -26,7 +26,7 @@ OPTIONS = {
     "demo_summaries demo_text",
     "task": "causal_lm script seq2seq_lm seq_cls",
     "method": "dora freeze full ia3 lora lora_8bit p_tuning peft prefix_tuning prompt_tuning qlora rslora",
-    "parallel": "zero0 zero1 zero2 zero2_offload zero3 zero3_hpz zero3_offload",
+    "parallel": "auto zero0 zero1 zero2 zero2_offload zero3 zero3_hpz zero3_offload",
     "optim": "adamw",
     "schedule": "constant cosine linear wsd",
     "train": "default demo",

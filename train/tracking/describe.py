@@ -53,6 +53,7 @@ def run_config(plan: Plan, folder: RunFolder, attempt: int) -> dict[str, Any]:
         "continuation": plan.continuation.value,
         "deepspeed": plan.layout.deepspeed,
         "memory": predicted(plan),
+        "time": predicted_time(plan),
         "notes": [*plan.notes, *plan.warnings],
         "environment": _read(folder.env_json),
         "job": _job(folder, attempt),
@@ -75,6 +76,18 @@ def predicted(plan: Plan) -> dict[str, float]:
     if estimate.disk is not None:
         values["disk_gib"] = round(estimate.disk.likely / GIB, 3)
     return values
+
+
+def predicted_time(plan: Plan) -> dict[str, float]:
+    """Time that the plan expects: seconds of a step, useful tokens a second, hours of all GPUs or nodes."""
+    time = plan.time
+    if time is None:
+        return {}
+    values = {"step_s": time.step.likely, "step_s_low": time.step.low, "step_s_high": time.step.high}
+    values["tokens_per_second"] = time.tokens_per_second
+    if time.device_hours is not None:
+        values[f"{time.kind.lower()}_hours"] = time.device_hours.likely
+    return {name: round(value, 6) for name, value in values.items()}
 
 
 def _job(folder: RunFolder, attempt: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conf.gpus import GPUS, Gpu, kind_of
+from conf.gpus import GPUS, Gpu, kind_of, name_of
 from conf.record import Device, Topology
 from conf.schema import Precision, RunConfig
 from launcher.facts.facts import Facts
@@ -85,7 +85,7 @@ def _with_gpu(config: RunConfig, facts: Facts, gpus: int) -> Machine:
     known = kind is not None or given is not None
     return Machine(
         Device.gpu,
-        kind or "gpu",
+        name_of(kind or ""),
         operations,
         gpu.memory,
         peers,
