@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conf.files import read_objects
 from tests.slurm.live import metrics, outcome, submit, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
@@ -19,7 +20,7 @@ SMALL = [
     "cluster.nodes=2",
     "data.max_length=192",
     "train.global_batch_size=8",
-    "train.eval_samples=16",
+    "train.eval_samples=8",
     "tracking=none",
     "train.precision=fp32",
 ]
@@ -60,8 +61,9 @@ def test_fifty_steps_evaluated_exported_and_complete(person: Person, work: Path)
 
 
 def test_stop_and_resume(person: Person, work: Path) -> None:
-    """`muster stop` saves and ends; `muster resume` goes on with the next step and finishes."""
-    folder, run_id = submit(person, work, *SMALL, "name=halves", "train.max_steps=12", "train.eval_strategy=no")
+    """`muster stop` saves and ends; `muster resume` goes on with the next step and finishes; both nodes are watched."""
+    words = ("train.max_steps=12", "train.eval_strategy=no", "tracking.system_interval_s=2")
+    folder, run_id = submit(person, work, *SMALL, "name=halves", *words)
     wait_for_step(folder, 3)
     person.muster("stop", run_id, cwd=work)
     wait_for_end(folder, "stopped")
@@ -72,3 +74,5 @@ def test_stop_and_resume(person: Person, work: Path) -> None:
     wait_for_end(folder, "done")
     steps = [(line["attempt"], line["step"]) for line in metrics(folder) if "train/loss" in line]
     assert steps == [(0, step) for step in range(1, at + 1)] + [(1, step) for step in range(at + 1, 13)]
+    heard = {line["attempt"] for line in read_objects(folder.system) if line["nodes/count"] == 2}
+    assert heard == {0, 1}
