@@ -75,7 +75,11 @@ def train_run(plan: Plan, folder: RunFolder, attempt: int, world: World) -> Endi
     """The run from its newest checkpoint to its end or a stop; a collective of all ranks in `world`."""
     journal = Journal(folder, attempt, active=world.first)
     measure_all_reduce(plan, folder.attempt(attempt), world, journal)
-    tracker = Tracker.open(plan, folder, attempt, journal.warning) if world.first else None
+    tracker = None
+    if world.first:
+        tracker = Tracker.open(
+            plan, folder, attempt, journal.warning, opened=lambda url: journal.event("tracked", url=url)
+        )
 
     state = State.failed
     try:

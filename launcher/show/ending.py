@@ -10,6 +10,7 @@ from conf.layout import Attempt, RunFolder
 from conf.outcome import Outcome, State
 from conf.record import Plan
 from launcher.runs.cause import find_root_cause
+from launcher.runs.mirror import page_on_wandb
 from launcher.runs.read import last_text_lines, read_lines, read_tail
 from launcher.send.local import LocalEnd
 from launcher.show import units
@@ -72,8 +73,9 @@ def place_lines(folder: RunFolder, plan: Plan) -> list[str]:
     if folder.adapter.is_dir():
         rows.append(("adapter", f"{folder.adapter} ({units.size(_folder_size(folder.adapter))})"))
     rows += prediction_rows(folder)
-    if folder.wandb.is_dir():
-        rows.append(("W&B", str(folder.wandb)))
+    tracked = page_on_wandb(folder)
+    if tracked is not None or folder.wandb.is_dir():
+        rows.append(("W&B", tracked or str(folder.wandb)))
     run = quote(str(folder.path))
     rows.append(("next", f"muster status {run}"))
     rows.append(("", f"muster logs {run}"))

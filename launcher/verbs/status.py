@@ -107,6 +107,7 @@ def _print_table(watcher: Watcher, look: Look) -> None:
 def detail_rows(standing: Standing) -> list[tuple[str, str]]:
     """One run, label by label."""
     from launcher.runs.incidents import incident_lines
+    from launcher.runs.mirror import page_on_wandb
     from launcher.show import units
     from launcher.show.evaluations import evaluation_lines
     from launcher.show.plan_page import compared_rows, memory_text, script_rows
@@ -121,6 +122,9 @@ def detail_rows(standing: Standing) -> list[tuple[str, str]]:
         rows += script_rows(plan)
     rows += [("evaluation" if index == 0 else "", line) for index, line in enumerate(evaluation_lines(folder)[1:])]
     rows += [("numbers" if index == 0 else "", line) for index, line in enumerate(incident_lines(folder))]
+    page = page_on_wandb(folder)
+    if page is not None:
+        rows.append(("W&B", page))
     rows.append(("folder", str(folder.path)))
     if standing.outcome is not None and standing.outcome.checkpoint:
         rows.append(("checkpoint", standing.outcome.checkpoint))

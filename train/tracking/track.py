@@ -36,12 +36,21 @@ class Tracker:
     One W&B run for the Muster run: its id is the run's, resumed over every attempt.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, attempt: int, warn: Callable[[str], None], patience: Patience):
-        """`warn` hears what went wrong."""
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        attempt: int,
+        warn: Callable[[str], None],
+        patience: Patience,
+        opened: Callable[[str], None],
+    ):
+        """`warn` hears what went wrong, `opened` the address of the run's page."""
         self._plan = plan
         self._folder = folder
         self._attempt = attempt
         self._warn = warn
+        self._opened = opened
         self._patience = _patience(plan, patience)
         self._online = plan.config.tracking.mode is TrackingMode.online
         self._state: State | None = None
@@ -61,11 +70,12 @@ class Tracker:
         attempt: int,
         warn: Callable[[str], None] = print,
         patience: Patience = PATIENCE,
+        opened: Callable[[str], None] = lambda url: None,
     ) -> Tracker | None:
         """A tracker for one attempt, or None where `tracking=none`. To be called on rank 0, after any fork."""
         if plan.config.tracking.name is TrackerName.none:
             return None
-        return cls(plan, folder, attempt, warn, patience)
+        return cls(plan, folder, attempt, warn, patience, opened)
 
     def close(self, state: str) -> None:
         """Say how the attempt ended and hand over what is still waiting."""
@@ -81,6 +91,8 @@ class Tracker:
         """The life of the thread: open a run, mirror what comes, finish."""
         try:
             mirror = Mirror(self._start(), self._plan, self._folder)
+            if self._online:
+                self._opened(mirror.url)
             while True:
                 closing = self._closing.wait(LOOK_S)
                 self._pass_on(mirror)
