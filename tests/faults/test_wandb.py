@@ -16,6 +16,8 @@ import msgspec
 import pytest
 
 from conf.board import Board
+from conf.estimate import Estimate, Moment, Need, Term
+from conf.forecast import Forecast, Span
 from conf.layout import EXPORT_RECORD, MANIFEST, RunFolder
 from conf.metrics import merge_steps
 from conf.outcome import Outcome, State, StopReason, read_stop, write_outcome
@@ -218,6 +220,11 @@ def test_the_config_has_all_that_decides_a_run(server: WandbServer, tmp_path: Pa
     config = tracked()
     config.cluster.env = {"HF_TOKEN": SECRETS["HF_TOKEN"]}
     folder, plan = write_plan(tmp_path / "run", config)
+    need = Need([Moment("step", [Term("weights", 2 << 30, 1 << 30, 3 << 30)])])
+    forecast = Forecast(Span(0.5, 1.0, 2.0), [], 1000.0, 1, "node", "this one")
+    plan = replace(plan, memory=Estimate(None, need, None), time=forecast)
+    expected = {f"mem/predicted_host_gib{end}": gib for end, gib in (("", 2.0), ("_low", 1.0), ("_high", 3.0))}
+    expected |= {"perf/predicted_step_time_s": 1.0, "perf/predicted_tokens_per_second": 1000.0}
     facts = {"commit": "abc123", "versions": {"torch": "2.13.0"}, "cwd": f"/home/x?key={SECRETS['HF_TOKEN']}"}
     folder.env_json.write_text(json.dumps(facts))
     attempt = folder.attempt(0)
@@ -234,6 +241,9 @@ def test_the_config_has_all_that_decides_a_run(server: WandbServer, tmp_path: Pa
     assert (muster["environment"]["commit"], muster["environment"]["versions"]) == ("abc123", {"torch": "2.13.0"})
     assert muster["job"] == {"job": "slurm:7", "host": "alpha", "time": 1, "hosts": ["alpha", "beta"]}
     assert muster["batch"]["world_size"] == plan.topology.world_size
+    assert muster["topology"]["start"] == plan.topology.start
+    assert muster["predicted"] == expected
+    assert expected.items() <= server.run(plan.run_id).summary.items()
     assert found["cluster"]["env"] == {"HF_TOKEN": "***"}
     assert not holds_canary(server.traffic().encode())
 

@@ -104,8 +104,7 @@ def _panels(board: Board) -> Iterator[tuple[str, list[Any]]]:
         yield "Sweep", _laid_out(list(_sweep_panels(board)))
     for section in sections_of(board):
         panels: list[Any] = [_line_plot(chart) for chart in section.charts]
-        if section.title == "Memory":
-            panels += [wr.BarPlot(title=bars.title, metrics=list(bars.names)) for bars in predictions_of(board)]
+        panels += [wr.BarPlot(title=one.title, metrics=list(one.names)) for one in predictions_of(board, section)]
         yield section.title, _laid_out(panels)
 
 

@@ -15,6 +15,8 @@ from conf.record import Plan
 from train.tracking.redaction import redacted
 
 GIB = 1 << 30
+ELSEWHERE = ("config", "layouts", "memory", "schema_version")
+"""What of a plan is no part of its own: the configuration's groups, or in fewer figures."""
 OF_JOB = ("job", "host", "time")
 """What of job.json is shown: the rest is how processes of a job know each other."""
 
@@ -37,57 +39,37 @@ def run_arguments(plan: Plan, folder: RunFolder, attempt: int) -> dict[str, Any]
 
 def run_config(plan: Plan, folder: RunFolder, attempt: int) -> dict[str, Any]:
     """The configuration by its groups; under `muster` the plan, DeepSpeed's JSON, versions, code and the job."""
-    batch, model = plan.layout.batch, plan.parameters
-    muster = {
-        "run_id": plan.run_id,
-        "run_dir": plan.run_dir,
+    muster = {name: value for name, value in msgspec.to_builtins(plan, str_keys=True).items() if name not in ELSEWHERE}
+    muster |= {
         "attempt": attempt,
         "world_size": plan.topology.world_size,
-        "topology": msgspec.to_builtins(plan.topology),
-        "batch": msgspec.to_builtins(batch),
-        "model_type": plan.model_type,
-        "parameters": model,
-        "trainable_parameters": plan.trainable_parameters,
-        "packing": plan.packing,
-        "expected_steps": plan.expected_steps,
-        "continuation": plan.continuation.value,
+        "batch": msgspec.to_builtins(plan.layout.batch),
         "deepspeed": plan.layout.deepspeed,
-        "memory": predicted(plan),
-        "time": predicted_time(plan),
-        "notes": [*plan.notes, *plan.warnings],
+        "predicted": predicted(plan),
         "environment": _read(folder.env_json),
         "job": _job(folder, attempt),
     }
-    config = msgspec.to_builtins(plan.config) | {"muster": muster, "model/num_parameters": model}
+    config = msgspec.to_builtins(plan.config) | {"muster": muster, "model/num_parameters": plan.parameters}
     return dict(redacted(config, os.environ))
 
 
 def predicted(plan: Plan) -> dict[str, float]:
-    """Memory that the plan expects, in GiB: of a rank's device, of a node's host, of the disk."""
-    estimate = plan.memory
-    if estimate is None:
-        return {}
-    needs: dict[str, Need | None] = {"gpu": estimate.device, "host": estimate.host}
+    """What the plan expects, by the names of what is measured: memory of a rank's device and a node's host, a step."""
     values: dict[str, float] = {}
+    estimate, forecast = plan.memory, plan.time
+    needs: dict[str, Need | None] = {}
+    if estimate is not None:
+        needs = {"gpu": estimate.device, "host": estimate.host}
     for name, need in needs.items():
         if need is not None and need.moments:
             sums = {"": need.peak.likely, "_low": need.low, "_high": need.high}
-            values |= {f"{name}_gib{end}": round(amount / GIB, 3) for end, amount in sums.items()}
-    if estimate.disk is not None:
-        values["disk_gib"] = round(estimate.disk.likely / GIB, 3)
+            values |= {f"mem/predicted_{name}_gib{end}": round(amount / GIB, 3) for end, amount in sums.items()}
+    if forecast is not None:
+        values["perf/predicted_step_time_s"] = forecast.step.likely
+        values["perf/predicted_tokens_per_second"] = forecast.tokens_per_second
+        if forecast.mfu is not None:
+            values["perf/predicted_mfu"] = forecast.mfu
     return values
-
-
-def predicted_time(plan: Plan) -> dict[str, float]:
-    """Time that the plan expects: seconds of a step, useful tokens a second, hours of all GPUs or nodes."""
-    time = plan.time
-    if time is None:
-        return {}
-    values = {"step_s": time.step.likely, "step_s_low": time.step.low, "step_s_high": time.step.high}
-    values["tokens_per_second"] = time.tokens_per_second
-    if time.device_hours is not None:
-        values[f"{time.kind.lower()}_hours"] = time.device_hours.likely
-    return {name: round(value, 6) for name, value in values.items()}
 
 
 def _job(folder: RunFolder, attempt: int) -> dict[str, Any]:

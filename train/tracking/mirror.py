@@ -115,7 +115,7 @@ def values_of(line: Mapping[str, Any]) -> dict[str, Any]:
 def summary(plan: Plan, state: State | None, outcome: Outcome | None, story: Story) -> dict[str, Any]:
     """What stands in a row of W&B's table of runs, Hugging Face's names for what it has too."""
     values: dict[str, Any] = {**story.values(), **story.totals(plan.layout.batch.global_batch_size)}
-    values |= {f"mem/predicted_{name}": amount for name, amount in predicted(plan).items()}
+    values |= predicted(plan)
     if outcome is not None:
         values |= {"reason": redacted(outcome.reason, os.environ), **outcome.metrics}
     if state is not None:

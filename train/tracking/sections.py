@@ -87,18 +87,23 @@ SECTIONS = (
         ),
     ),
 )
-PREDICTED = (
-    Chart("GPU memory: expected and measured, GiB", ("mem/predicted_gpu_gib", "mem/gpu_peak_gib")),
-    Chart("Host memory: expected of a node, measured of rank 0, GiB", ("mem/predicted_host_gib", "mem/host_peak_gib")),
-)
-"""Bars of single values beside the charts of memory."""
+PREDICTED = {
+    "Speed": (Chart("Seconds a step: expected and measured", ("perf/predicted_step_time_s", "perf/step_time_s")),),
+    "Memory": (
+        Chart(
+            "After the first step: expected and measured, GiB",
+            ("plan/memory_predicted_gib", "plan/memory_measured_gib"),
+        ),
+    ),
+}
+"""Bars of single values beside the charts of a section."""
 KNOWN = ("loss", "runtime", "samples_per_second")
 """Figures of an evaluation that have a chart already, or need none."""
 
 
-def predictions_of(board: Board) -> list[Chart]:
+def predictions_of(board: Board, section: Section) -> list[Chart]:
     """Bars of what was expected beside what was measured, where something was."""
-    return [chart for chart in PREDICTED if chart.names[-1] in board.metrics]
+    return [chart for chart in PREDICTED.get(section.title, ()) if chart.names[-1] in board.metrics]
 
 
 def sections_of(board: Board) -> list[Section]:
