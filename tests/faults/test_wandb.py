@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from conf.metrics import merge_steps
 from conf.outcome import Outcome, State, StopReason, read_stop, write_outcome
 from conf.schema import ArtifactFiles, LogModel, RunConfig, TrackingMode
 from tests.dist.runs import write_plan
-from tests.slurm.live import lines, outcome
+from tests.slurm.live import lines, outcome, process_of
 from tests.wandb_server import KEY, WandbServer
 from train.metrics.journal import Journal
 from train.tracking.last_word import start_last_word
@@ -271,6 +273,26 @@ def test_the_stop_button_ends_a_real_run_saved(server: WandbServer, tmp_path: Pa
     assert len(server.runs) == 1
     steps = [row["train/global_step"] for row in run.rows if "train/loss" in row]
     assert steps == list(range(1, more + 1))
+
+
+@pytest.mark.long
+def test_a_killed_rank_is_told_by_the_job_s_last_word(server: WandbServer, tmp_path: Path) -> None:
+    """Rank 0 has the tracker and is killed: the agent's process says what happened, and ends the run as failed."""
+    words = [word for word in TINY if not word.startswith("train.max_steps=")]
+    argv = [sys.executable, str(ROOT / "muster.py"), "run", *words, "train.max_steps=100000"]
+    process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: any(run.rows for run in server.runs.values()), 200)
+    (run,) = server.runs.values()
+    folder = RunFolder(tmp_path / "runs" / run.name)
+    os.kill(process_of(folder.attempt(0).rank_log(0, 0)), signal.SIGKILL)
+    said, _ = process.communicate(timeout=200)
+    assert outcome(folder)["state"] == "failed", said
+    assert [alert["title"] for alert in run.alerts] == [f"{run.name}: failed"]
+    assert "killed by SIGKILL" in run.alerts[0]["text"]
+    assert (run.summary["state"], run.exit_code, run.complete) == ("failed", 1, True)
+    assert "run/goodput" in run.summary
+    muster(tmp_path, "push", run.name)
+    assert len(run.alerts) == 1  # told once, whoever mirrors it
 
 
 def test_the_stop_button_writes_stop_and_interrupts_nobody(server: WandbServer, tmp_path: Path) -> None:
