@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.measure import RESULTS, machine
@@ -105,6 +105,32 @@ SHAPES: dict[str, dict[str, Any]] = {
         "attention_dropout": 0.0,
         "hidden_dropout": 0.0,
     },
+    "Qwen3-30B-A3B": {
+        "model_type": "qwen3_moe",
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "norm_topk_prob": True,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "tie_word_embeddings": False,
+    },
+    "Mixtral-8x7B": {
+        "model_type": "mixtral",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "vocab_size": 32000,
+    },
     "Llama-3.3-70B": {"model_type": "llama", **LARGE, "num_key_value_heads": 8, "vocab_size": 128256},
 }
 """Shapes as on their model cards."""
@@ -147,13 +173,32 @@ def compare(name: str, shape: dict[str, Any], tokens: int, checkpointing: bool) 
 
 
 def main(runs: int) -> None:
-    """Each shape with and without gradient checkpointing; one run each, since nothing in it is timed."""
-    rows = []
+    """Each shape with and without gradient checkpointing; one run each, since nothing in it is timed. What is tracked
+    already is not tracked again, but predicted anew."""
+    found = known()
     for name, shape in SHAPES.items():
         for checkpointing in (True, False):
-            rows.append(compare(name, shape, TOKENS, checkpointing))
-            write(rows)
-            print(line(rows[-1]), flush=True)
+            row = found.get((name, checkpointing)) or compare(name, shape, TOKENS, checkpointing)
+            found[name, checkpointing] = replace(row, predicted=predicted(shape, TOKENS, checkpointing))
+            write(list(found.values()))
+            print(line(found[name, checkpointing]), flush=True)
+
+
+def known() -> dict[tuple[str, bool], Row]:
+    """What is kept of earlier runs."""
+    path = RESULTS / "activations.json"
+    figures = json.loads(path.read_bytes())["figures"] if path.exists() else []
+    rows = (
+        Row(
+            one["model"],
+            one["gradient_checkpointing"],
+            one["tracked_bytes"],
+            one["predicted_bytes"],
+            one["tracker_seconds"],
+        )
+        for one in figures
+    )
+    return {(row.model, row.checkpointing): row for row in rows}
 
 
 def line(row: Row) -> str:

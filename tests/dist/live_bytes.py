@@ -1,21 +1,26 @@
-"""What a real engine holds: bytes of the tensors that live in a rank between steps, with gradients, and in the step.
+"""What a real engine holds: bytes of a rank's tensors between steps, at most in forward and backward, in the step.
 
-The engine is the run's own: DeepSpeed's JSON from the plan, the loading, method and optimizer of training.
+The engine is the run's own: DeepSpeed's JSON from the plan, the loading, the method, and the optimizer as on a GPU. Rows
+are so short that activations weigh nothing; what DeepSpeed takes at a time has the proportion to the model that it has
+at real sizes, so that buckets and gathered weights are seen as they are there.
 """
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from conf.record import Layout, Plan
+from conf.schema import Offload, ParallelConfig, Precision, RunConfig
 from launcher.compose.compose import compose
+from launcher.facts.facts import Facts
 from launcher.facts.gather import gather
-from launcher.plan.memory.estimate import held_by
-from launcher.plan.memory.states import FORWARD, IDLE, STEP, parts_of, total
+from launcher.plan.memory import live
+from launcher.plan.memory.estimate import Subject, held_by
+from launcher.plan.memory.states import BACKWARD, IDLE, STEP, parts_of, total
 from launcher.plan.plan import make_plan, resolve_packing, subject_of
 from launcher.plan.resolve import resolved
 from launcher.plan.topology import make_topology
@@ -23,22 +28,42 @@ from tests.dist.harness import join_world
 from tests.dist.small_models import write_model
 from train.distributed import World
 
-IDS = 16
+TOKENS = 4
 MOMENTS = ("idle", "backward", "step")
-
+WIDTH = 256
+SIZES = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 2 * WIDTH,
+    "num_hidden_layers": 4,
+    "vocab_size": 1024,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": WIDTH}
+T5 = {"d_model": WIDTH, "d_kv": 64, "d_ff": 2 * WIDTH, "num_layers": 3, "num_heads": 4, "feed_forward_proj": "gated-gelu"}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {},
-    "qwen2": {"tied": True},
-    "gemma3_text": {"head_dim": 24, "tied": True},
-    "phi3": {},
-    "gpt_neox": {},
-    "olmo2": {},
-    "mixtral": {},
-    "gpt2": {"n_embd": 160, "n_layer": 4, "n_head": 4, "n_positions": 128, "tied": True},
+    "qwen3": {"head_dim": 64, "tied": True},
+    "qwen3_moe": {**EXPERTS, "head_dim": 64},
+    "mixtral": {**EXPERTS},
+    "gemma2": {"head_dim": 64, "tied": True},
+    "gemma3_text": {"head_dim": 64, "tied": True},
+    "phi": {"num_key_value_heads": 4},
+    "gpt2": {"n_embd": WIDTH, "n_layer": 4, "n_head": 4, "n_positions": 128, "tied": True},
+    "t5": {**T5, "dropout_rate": 0.0, "decoder_start_token_id": 0, "tied": True},
+    "bert": {"num_key_value_heads": 4, "num_labels": 3},
 }
-"""Small models, some hundred thousand weights each: `model_type` → what is special about it."""
+"""Small models of some million weights: `model_type` → what is special about it."""
 
-WIDE = {"hidden_size": 160, "intermediate_size": 320, "num_hidden_layers": 4, "vocab_size": 512}
+TASKS = {"t5": ("seq2seq_lm", "demo_summaries"), "bert": ("seq_cls", "demo_labels")}
+"""`model_type` → task and data; all others continue texts."""
+AUTO = {"t5": "AutoModelForSeq2SeqLM", "bert": "AutoModelForSequenceClassification"}
+
+AT_A_TIME = WIDTH * WIDTH
+"""Elements of a bucket: the hidden size squared, as Muster writes it for models above its smallest bucket."""
+
+LIVE = 16 * AT_A_TIME
+"""Elements of weights that ZeRO-3 may have gathered, a part of the model as 10⁹ are of one with 3 · 10⁹."""
 
 
 @dataclass(frozen=True)
@@ -57,94 +82,128 @@ class Case:
         offload = f"_offload_{self.offload}" if self.offload else ""
         return f"{self.model_type} zero{self.stage}{offload} {self.precision} {self.method} {self.ranks}"
 
-    def overrides(self, folder: Path) -> list[str]:
-        """Muster's own overrides."""
-        words = ["model=hf", f"model.model_name_or_path={folder}", "data=demo", f"method={self.method}"]
-        words += [f"parallel.zero_stage={self.stage}", f"train.precision={self.precision}"]
-        words += [f"cluster.ranks_per_node={self.ranks}", "train.global_batch_size=16"]
-        if self.offload:
-            words.append("parallel.offload_optimizer=cpu")
-        if self.offload == "all":
-            words.append("parallel.offload_param=cpu")
-        return words
+    def applied(self, config: RunConfig) -> RunConfig:
+        """`config` with this case's stage, offload, precision and ranks."""
+        zero = {"reduce_bucket_size": AT_A_TIME, "allgather_bucket_size": AT_A_TIME}
+        if self.stage == 3:
+            zero |= {"stage3_prefetch_bucket_size": AT_A_TIME * 9 // 10}
+            zero |= {"stage3_max_live_parameters": LIVE, "stage3_max_reuse_distance": LIVE}
+        parallel = ParallelConfig(
+            zero_stage=self.stage,
+            offload_optimizer=Offload.cpu if self.offload else Offload.none,
+            offload_param=Offload.cpu if self.offload == "all" else Offload.none,
+            deepspeed={"zero_optimization": zero},
+        )
+        return replace(
+            config,
+            parallel=parallel,
+            train=replace(config.train, precision=Precision(self.precision)),
+            cluster=replace(config.cluster, ranks_per_node=self.ranks),
+        )
+
+
+@lru_cache
+def _given(model_type: str, method: str, folder: Path) -> tuple[RunConfig, Facts]:
+    """What the cases of a model and method have in common, composed and gathered once."""
+    task, data = TASKS.get(model_type, ("causal_lm", "demo"))
+    words = ["model=hf", f"model.model_name_or_path={folder}", f"task={task}", f"data={data}", f"method={method}"]
+    words.append("train.global_batch_size=16")
+    if method == "lora" and "num_experts" in SHAPES[model_type]:
+        words.append("method.peft.target_modules=[q_proj,k_proj,v_proj,o_proj]")
+    config = compose(words)
+    return config, gather(config, fetch=False)
 
 
 def plan_of(case: Case, folder: Path) -> Plan:
     """The plan of a case around the model in `folder`."""
-    config = compose(case.overrides(folder))
-    return make_plan(config, gather(config, fetch=False))
+    config, facts = _given(case.model_type, case.method, folder)
+    return make_plan(case.applied(config), facts)
+
+
+def subject(case: Case, folder: Path) -> Subject:
+    """What the estimate of a case is made of."""
+    config, facts = _given(case.model_type, case.method, folder)
+    config = resolved(case.applied(config), facts)
+    topology, _ = make_topology(config.cluster, facts)
+    packing, _ = resolve_packing(config, str(facts.model.config["model_type"]))
+    return subject_of(config, facts, topology, packing)
 
 
 def expected(case: Case, folder: Path) -> dict[str, float]:
-    """What the plan's formulas say of the moments at which `measured` looks.
-
-    It looks after a backward pass, when stage 2 has given its buckets back, and inside the optimizer's own step, when
-    the gradients that were copied to fp32 are gone; there it sees one parameter group, the matrices.
-    """
-    config = compose(case.overrides(folder))
-    facts = gather(config, fetch=False)
-    config = resolved(config, facts)
-    topology, _ = make_topology(config.cluster, facts)
-    packing, _ = resolve_packing(config, str(facts.model.config["model_type"]))
-    subject = subject_of(config, facts, topology, packing)
-    held = held_by(subject)
+    """What the plan's formulas say of each moment, device and host together. On one rank weights on the host are not
+    gathered here, where the host is the device."""
+    found = subject(case, folder)
+    held = held_by(found)
     assert held is not None
-    parts = parts_of(held, subject.zero, case.ranks)
-    after = [part for part in parts if not (case.stage == 2 and part.name == "reduce buckets")]
-    # those of all groups lie in one buffer, which stays until the last group: with an adapter there is one group alone
-    copied = ("gradients", "flat gradients") if case.method == "lora" else ("flat gradients",)
-    gone = {0: (), 3: ("flat gradients",)}.get(case.stage, copied)
-    inside = [part for part in parts if part.host or part.name not in gone or IDLE in part.moments]
-    return {"idle": total(parts, IDLE), "backward": total(after, FORWARD), "step": total(inside, STEP)}
+    parts = parts_of(held, found.zero, case.ranks)
+    train = found.config.train
+    gathered = live.gathered(found.shape, held, found.zero, train, case.ranks) if case.ranks > 1 else []
+    at_most = total(parts, BACKWARD) + sum(term.likely for term in gathered)
+    return {"idle": total(parts, IDLE), "backward": at_most, "step": total(parts, STEP)}
 
 
-def mean(ranks: Sequence[dict[str, int]]) -> dict[str, float]:
-    """The ranks' mean at each moment."""
-    return {moment: sum(found[moment] for found in ranks) / len(ranks) for moment in ranks[0]}
+def most(ranks: Sequence[dict[str, int]]) -> dict[str, int]:
+    """What the rank that holds most holds at each moment."""
+    return {moment: max(found[moment] for found in ranks) for moment in ranks[0]}
 
 
 def write_shape(folder: Path, model_type: str) -> Path:
     """The small model of a type, as a folder."""
     changes = dict(SHAPES[model_type])
-    return write_model(folder, model_type, tied=changes.pop("tied", False), **{**WIDE, **changes})
+    auto = AUTO.get(model_type, "AutoModelForCausalLM")
+    return write_model(folder, model_type, tied=changes.pop("tied", False), auto=auto, **{**SIZES, **changes})
 
 
 def measured(plans: list[Plan]) -> list[dict[str, int]]:
-    """In a rank, for each plan: bytes of new tensors at each of `MOMENTS`."""
+    """In a rank, for each plan: bytes at each of `MOMENTS`."""
     world = join_world()
     return [_measure(plan, world) for plan in plans]
 
 
 def _measure(plan: Plan, world: World) -> dict[str, int]:
+    from tests.dist.peak_bytes import Weighed, begin_afresh, tensors
+
+    begin_afresh()
+    weighed = Weighed()
+    with weighed:
+        engine = _engine(plan, world)
+        weighed.adopt(tensors())
+        for _ in range(2):  # the first step makes the moments
+            weighed.begin()
+            _backward(plan, engine, boundary=False)
+            _backward(plan, engine, boundary=True)
+            backward = weighed.most
+            weighed.begin()
+            engine.step()
+            step = weighed.most
+        weighed.begin()
+        idle = weighed.now
+    engine.close()
+    return {"idle": idle, "backward": backward, "step": step}
+
+
+def _backward(plan: Plan, engine: Any, boundary: bool) -> None:
+    import torch
+
+    ids = torch.arange(3, 3 + TOKENS)[None]
+    labels = torch.zeros(1, dtype=torch.long) if plan.config.task.name.value == "seq_cls" else ids
+    engine.backward(engine(input_ids=ids, labels=labels).loss, boundary=boundary)
+
+
+def _engine(plan: Plan, world: World) -> Any:
+    """The run's engine; on a GPU the optimizer is torch's fused one, or DeepSpeed's, which need no memory in a step."""
     import torch
 
     from train.engine import Engine
     from train.methods.method import with_method
     from train.model.optimizer import make_optimizer
 
-    before = storages()
     model = with_method(plan, plan.layout, _loaded(plan, plan.layout))
-    optimizer, _ = make_optimizer(model, plan.config.optim, plan.config.parallel, world.device, world.all_true)
+    parallel = replace(plan.config.parallel, offload_optimizer=Offload.none)
+    optimizer, _ = make_optimizer(model, plan.config.optim, parallel, torch.device("cuda"), world.all_true)
     engine = Engine(model, optimizer, plan.layout.deepspeed, world.device)
     engine.train()
-    found: dict[str, int] = {}
-    ids = torch.arange(3, 3 + IDS)[None]
-
-    def note(*_: Any) -> None:
-        found["step"] = max(found.get("step", 0), _new(before, storages(engine.module, optimizer)))
-
-    handle: Any = None
-    for step in range(2):
-        engine.backward(engine(input_ids=ids, labels=ids).loss, boundary=False)
-        found["backward"] = _new(before, storages(engine.module, optimizer))
-        engine.backward(engine(input_ids=ids, labels=ids).loss, boundary=True)
-        if step == 1:
-            handle = optimizer.register_step_pre_hook(note)
-        engine.step()
-    handle.remove()
-    found["idle"] = _new(before, storages(engine.module, optimizer))
-    engine.close()
-    return found
+    return engine
 
 
 def _loaded(plan: Plan, layout: Layout) -> Any:
@@ -152,23 +211,3 @@ def _loaded(plan: Plan, layout: Layout) -> Any:
     from train.model.model import load_model
 
     return load_model(plan, layout, RunFolder(Path(plan.run_dir)))
-
-
-def storages(model: Any = None, optimizer: Any = None) -> dict[int, int]:
-    """Bytes of every live tensor's memory by its address; gradients too, which Python may not list."""
-    import torch
-
-    gc.collect()
-    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
-    tensors += [tensor.grad for tensor in tensors if tensor.is_leaf and tensor.grad is not None]
-    if model is not None:
-        tensors += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    if optimizer is not None:
-        tensors += [one for group in optimizer.param_groups for one in group["params"]]
-        tensors += [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
-    memories = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
-    return {memory.data_ptr(): memory.nbytes() for memory in memories if memory.nbytes()}
-
-
-def _new(before: dict[int, int], after: dict[int, int]) -> int:
-    return sum(size for address, size in after.items() if address not in before)

@@ -28,14 +28,16 @@ EXPERTS = {
 }
 
 
-def write_model(folder: Path, model_type: str, tied: bool = False, **changes: Any) -> Path:
-    """A random model in fp32 as a Hugging Face folder."""
+def write_model(
+    folder: Path, model_type: str, tied: bool = False, auto: str = "AutoModelForCausalLM", **changes: Any
+) -> Path:
+    """A random model in fp32, of transformers' class `auto`, as a Hugging Face folder."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
 
     torch.manual_seed(1)
     shape = {**SMALL, **EXPERTS.get(model_type, {}), "tie_word_embeddings": tied, **changes}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **shape))
+    model = getattr(transformers, auto).from_config(transformers.AutoConfig.for_model(model_type, **shape))
     model.save_pretrained(folder)
     return folder
 

@@ -25,6 +25,8 @@ from tests.unit.planned import FACTS, config_of, facts_of
 GIGA = 10**9
 ZERO = {"reduce_bucket_size": 0, "stage3_param_persistence_threshold": 0, "sub_group_size": GIGA, "overlap_comm": True}
 MODEL_STATES = ("weights", "gradients", "optimizer")
+PASSING = ("new gradients", "reduced gradients")
+"""Gradients that are there for a part of the backward pass, beside those that are kept."""
 LLAMA_8B: dict[str, Any] = {
     "model_type": "llama",
     "hidden_size": 4096,
@@ -41,7 +43,7 @@ ON_H100 = ("model=hf", "model.model_name_or_path=/models/llama", "cluster=slurm"
 def states(stage: int, ranks: int, element: int = 2, held: Held | None = None, **zero: Any) -> tuple[float, float]:
     """Model states with gradients, in bytes a parameter, on the device and the host."""
     parts = parts_of(held or Held(element, (GIGA,)), {"stage": stage, **ZERO, **zero}, ranks)
-    kept = [part for part in parts if part.kind in MODEL_STATES and part.name != "new gradients"]
+    kept = [part for part in parts if part.kind in MODEL_STATES and part.name not in PASSING]
     return total(kept, BACKWARD, host=False) / GIGA, total(kept, BACKWARD, host=True) / GIGA
 
 

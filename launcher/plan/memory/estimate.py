@@ -200,10 +200,11 @@ def _kind(subject: Subject) -> str:
 
 
 def _device_moments(subject: Subject, held: Held, parts: list[Part], work: Activations | None) -> list[Moment]:
+    train, ranks = subject.config.train, subject.topology.world_size
     outside = [Term("CUDA context", *_of(CONTEXT), "outside torch's allocator", "other")]
-    if subject.topology.world_size > 1:
+    if ranks > 1:
         outside.append(Term("NCCL", *_of(NCCL), "outside torch's allocator", "other"))
-    gathered = live.gathered(subject.shape, held, subject.zero, subject.config, subject.topology.world_size)
+    gathered = live.gathered(subject.shape, held, subject.zero, train, ranks)
     loading = [part for part in parts if part.kind == "weights" and not part.host]
     moments = {
         "load": [_exact(part) for part in loading],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from conf.schema import Precision, Quantization, RunConfig
-from launcher.plan.shapes.weights import Shape
+from launcher.plan.shapes.weights import Group, Shape
 from launcher.plan.trainable import Trained
 
 BYTES_QUANTIZED = {
@@ -24,7 +25,8 @@ BYTES = {Precision.bf16: 2, Precision.fp16: 2, Precision.fp32: 4}
 
 @dataclass(frozen=True)
 class Held:
-    """Sizes of tensors: `trained` ones, those that are `frozen` in `element` bytes, and `packed` into 4 or 8 bits."""
+    """Sizes of tensors: `trained` ones, those that are `frozen` in `element` bytes, and `packed` into 4 or 8 bits.
+    `twice` are elements of a trained weight that is embedding and head at once."""
 
     element: int
     trained: tuple[int, ...]
@@ -32,6 +34,7 @@ class Held:
     packed: int = 0
     packed_bytes: float = 0.0
     packed_shards: bool = True
+    twice: int = 0
 
     @cached_property
     def trainable(self) -> int:
@@ -62,6 +65,15 @@ class Held:
         (parameter_offload.py, `mark_persistent_parameters`)."""
         return sum(size for size in (*self.trained, *self.frozen) if size <= threshold)
 
+    def largest_pair(self, size: int) -> int:
+        """Elements of the largest trained tensor, or of two in a row that are both above `size`."""
+        pairs = (a + b for a, b in pairwise(self.trained) if min(a, b) > size)
+        return max(self.largest, max(pairs, default=0))
+
+    def whole_above(self, size: int) -> int:
+        """Trained elements in tensors of more than `size`."""
+        return sum(one for one in self.trained if one > size)
+
 
 def held_of(config: RunConfig, shape: Shape, trained: Trained) -> Held:
     """What a run holds of a model that is known weight by weight."""
@@ -75,7 +87,9 @@ def held_of(config: RunConfig, shape: Shape, trained: Trained) -> Held:
             frozen.append(weight.size)
     mine = tuple(weight.size for weight in trained.own) + trained.beside
     shards = method.quantization is not Quantization.int8
-    return Held(element, mine, tuple(frozen), packed, BYTES_QUANTIZED[method.quantization], shards)
+    tables = [weight.size for weight in trained.own if weight.group is Group.embedding]
+    twice = max(tables, default=0) if shape.tied else 0
+    return Held(element, mine, tuple(frozen), packed, BYTES_QUANTIZED[method.quantization], shards, twice)
 
 
 def guessed(config: RunConfig, parameters: int, trainable: int | None, quantized: int) -> Held:

@@ -1,8 +1,13 @@
 """Weights that ZeRO-3 has gathered at the turn from forward to backward, where activations are highest.
 
-DeepSpeed releases a weight after its use unless it is used again within `stage3_max_reuse_distance` elements of the
-order in which modules run (partitioned_param_coordinator.py, `__params_to_release`): on the way to the loss and back
-every weight above lies twice, with gradient checkpointing three times. Ahead of use it gathers a prefetch bucket.
+At each module DeepSpeed gathers a prefetch bucket more of the weights that come next, and modules without weights count
+as well: a Llama layer has 13 modules and 7 matrices. So it runs ahead until `stage3_max_live_parameters` elements are
+there, and does not release what it has come across once more on the way back (partitioned_param_coordinator.py,
+`_fetch_sub_module_impl`, `__params_to_release`).
+
+What it releases is given back only where nothing else holds it. transformers multiplies with a view of all experts of a
+layer (integrations/moe.py, `_grouped_linear`), and autograd keeps that view until the layer's backward pass: without
+gradient checkpointing all experts of the model are there at once, on every rank.
 """
 
 from __future__ import annotations
@@ -11,29 +16,41 @@ from collections.abc import Mapping
 from typing import Any
 
 from conf.estimate import Term
-from conf.schema import RunConfig
+from conf.schema import TrainConfig
 from launcher.plan.memory.held import Held
-from launcher.plan.shapes.weights import Shape
+from launcher.plan.shapes.weights import Group, Shape
 
 
-def gathered(shape: Shape | None, held: Held, zero: Mapping[str, Any], config: RunConfig, ranks: int) -> list[Term]:
-    """The gathered weights of a rank; none below stage 3 or on one rank."""
-    if int(zero.get("stage", 0)) < 3 or ranks == 1:
+def gathered(shape: Shape | None, held: Held, zero: Mapping[str, Any], train: TrainConfig, ranks: int) -> list[Term]:
+    """The gathered weights of a rank; none below stage 3, and on one rank those that lie on the host alone."""
+    if int(zero.get("stage", 0)) < 3 or (ranks == 1 and "offload_param" not in zero):
         return []
-    prefetch, longest = int(zero["stage3_prefetch_bucket_size"]), int(zero["stage3_max_reuse_distance"])
-    most = int(zero["stage3_max_live_parameters"])
-    threshold = int(zero["stage3_param_persistence_threshold"])
-    passes = 3 if config.train.gradient_checkpointing else 2
+    element, prefetch = held.element, int(zero["stage3_prefetch_bucket_size"])
+    most, threshold = int(zero["stage3_max_live_parameters"]), int(zero["stage3_param_persistence_threshold"])
     sizes = shape.sizes if shape else [held.trainable + held.still]
-    above, near = 0, 0
-    for size in reversed(sizes):
-        if above and passes * above >= longest:
-            break
-        above += size
-        near += size if size > threshold else 0
+    whole = sum(size for size in sizes if size > threshold)
     layer = max(shape.largest_layer if shape else 0, held.largest_of_all)
-    likely = max(near, layer) + prefetch
-    high = max(likely, min(sum(sizes), most) + prefetch)
-    low = held.element * (layer + prefetch)
-    how = "used again soon, and a prefetch bucket"
-    return [Term("gathered weights", held.element * likely, low, held.element * min(high, 2 * likely), how, "buffers")]
+    live = max(min(whole, most), min(whole, layer))
+    experts = kept_experts(shape, train)
+    kept = min(whole, experts + max(0, live - layer)) if experts else 0
+    likely = max(live, kept)
+    low, high = min(likely, max(kept, layer + prefetch)), min(whole, max(likely, most + held.largest_of_all))
+    how = f"{element} B × {_gathered_words(live, experts)}"
+    return [Term("gathered weights", element * likely, element * low, element * high, how, "buffers")]
+
+
+def kept_experts(shape: Shape | None, train: TrainConfig) -> int:
+    """Elements of the experts in layers whose activations are kept."""
+
+    def again(layer: int | None) -> bool:
+        return train.gradient_checkpointing and (layer or 0) % train.gradient_checkpointing_interval == 0
+
+    weights = shape.weights if shape else ()
+    return sum(one.size for one in weights if one.group is Group.experts and not again(one.layer))
+
+
+def _gathered_words(live: int, experts: int) -> str:
+    from launcher.show.units import count
+
+    ahead = f"{count(live)} ahead (stage3_max_live_parameters)"
+    return f"{ahead}, {count(experts)} of experts until their backward pass" if experts else ahead

@@ -1,21 +1,25 @@
 """Bytes of model states and of DeepSpeed's own buffers on a rank, by stage, offload and moment.
 
 ZeRO's shares: Rajbhandari et al. 2020 (arXiv 1910.02054, section 3.1 and figure 1). What lies around them was read in
-DeepSpeed 0.19 (`stage_1_and_2.py`, `stage3.py`, `partition_parameters.py` of `runtime/zero`, `fused_optimizer.py` of
+DeepSpeed 0.19 (`stage_1_and_2.py`, `stage3.py`, `partition_parameters.py` of `runtime/zero`, `unfused_optimizer.py` of
 `runtime/fp16`) and weighed in real engines: `tests/dist/test_memory_states.py`, `benchmarks/memory_states.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from launcher.plan.memory.held import Held
 
 FP32 = 4
+FP64 = 8
 DDP_BUCKET = 500_000_000
-"""Elements that stage 0 reduces at a time (`runtime/engine.py`, `allreduce_no_retain`)."""
+"""Elements after which stage 0 reduces what it has collected (`runtime/engine.py`, `allreduce_no_retain`)."""
+
+NORM_AT_ONCE = 250_000_000
+"""Elements of which stage 3 computes the norm at once (`stage3.py`, `_constant_buffered_norm2`)."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,22 @@ def parts_of(held: Held, zero: Mapping[str, Any], ranks: int) -> list[Part]:
     """Everything that DeepSpeed keeps on one of `ranks` ranks, as its JSON's `zero_optimization` says."""
     stage = int(zero.get("stage", 0))
     if stage == 0:
-        return list(_replicated(held, ranks))
-    if stage < 3:
-        return list(_stage_1_and_2(held, zero, ranks, stage))
-    return list(_stage_3(held, zero, ranks))
+        return list(_replicated(held))
+    found = _stage_1_and_2(held, zero, ranks, stage) if stage < 3 else _stage_3(held, zero, ranks)
+    return [*found, *_twice(held, 2 if stage < 3 else 1)]
 
 
 def total(parts: list[Part], moment: str, host: bool | None = None) -> float:
     """Bytes at a moment, on the device, the host, or (None) both."""
     return sum(part.size for part in parts if moment in part.moments and host in (None, part.host))
+
+
+def _twice(held: Held, times: int) -> Iterator[Part]:
+    """Autograd adds up the gradients of a tied weight before it hands them on: that of the head waits for the
+    embedding's, and at the end there is their sum as well. The latter is the copy that stage 3 has for any gradient."""
+    if held.twice:
+        how = f"{times} × {held.element} B × {_count(held.twice)}"
+        yield Part("gradients of a tied head", times * held.element * held.twice, how, (BACKWARD,))
 
 
 def _count(number: float) -> str:
@@ -63,9 +74,10 @@ def _weights(held: Held) -> Iterator[Part]:
         yield Part("quantized weights", held.packed_bytes * held.packed, how, ALWAYS, kind="weights")
 
 
-def _replicated(held: Held, ranks: int) -> Iterator[Part]:
-    """Stage 0: torch's optimizer in fp32; in 16 bits DeepSpeed's FP16_Optimizer with one flat fp32 copy, whose gradient
-    is made from the 16-bit ones at the step while those are still there (`runtime/fp16/fused_optimizer.py`, `step`)."""
+def _replicated(held: Held) -> Iterator[Part]:
+    """Stage 0: torch's optimizer in fp32; in 16 bits DeepSpeed's FP16_UnfusedOptimizer with an fp32 copy, whose
+    gradients are made of the 16-bit ones at the step while those are still there (`runtime/fp16/unfused_optimizer.py`,
+    `step`). Gradients are laid end to end to be reduced, on a single rank too."""
     element, trained = held.element, held.trainable
     yield from _weights(held)
     how = f"{element} B × {_count(trained)} trained"
@@ -75,9 +87,18 @@ def _replicated(held: Held, ranks: int) -> Iterator[Part]:
         how = f"4 B × {_count(trained)} trained"
         yield Part("master weights", FP32 * trained, how, ALWAYS, kind="optimizer")
         yield Part("gradients in fp32", FP32 * trained, how, (STEP,), kind="gradients")
-    if ranks > 1:
-        bucket = min(trained, DDP_BUCKET)
-        yield Part("all-reduce bucket", element * bucket, f"{element} B × {_count(bucket)}", (BACKWARD,))
+    bucket = collected(held.trained)
+    yield Part("all-reduce bucket", element * bucket, f"{element} B × {_count(bucket)}", (BACKWARD,))
+
+
+def collected(sizes: Iterable[int], limit: int = DDP_BUCKET) -> int:
+    """Elements of the largest bucket, where tensors are collected until they are more than `limit`."""
+    most = now = 0
+    for size in sizes:
+        now += size
+        most = max(most, now)
+        now = 0 if now > limit else now
+    return most
 
 
 def _stage_1_and_2(held: Held, zero: Mapping[str, Any], ranks: int, stage: int) -> Iterator[Part]:
@@ -88,7 +109,7 @@ def _stage_1_and_2(held: Held, zero: Mapping[str, Any], ranks: int, stage: int) 
     bucket, buckets = int(zero["reduce_bucket_size"]), 2 if zero.get("overlap_comm") else 1
     yield from _weights(held)
     if offload:
-        yield from _offloaded(held, ranks, stage, share, part)
+        yield from _offloaded(held, ranks, stage, share, part, bucket)
     else:
         yield Part("master weights", FP32 * share, f"4 B × {part}", ALWAYS, kind="optimizer")
         yield Part("moments", 2 * FP32 * share, f"8 B × {part}", ALWAYS, kind="optimizer")
@@ -98,32 +119,48 @@ def _stage_1_and_2(held: Held, zero: Mapping[str, Any], ranks: int, stage: int) 
             yield Part("flat gradients", element * share, f"{element} B × {part}", (STEP,), kind="gradients")
         yield Part("gradients in fp32", FP32 * share, f"4 B × {part}", (STEP,), kind="gradients")
     if stage == 1:
-        # whole until the last micro batch: stage 1 reduces them then
+        # whole until the last micro batch: stage 1 reduces them then, and copies its share (`copy_grads_in_partition`)
         how = f"{element} B × {_count(trained)}"
         yield Part("gradients", element * trained, how, (FORWARD, BACKWARD), kind="gradients")
+        if not offload:
+            yield Part("reduced gradients", element * share, f"{element} B × {part}", (BACKWARD,), kind="gradients")
     elif not offload:
         # those added up so far, and those of this micro batch before they are added (`all_grad_tensors`)
         yield Part("gradients", element * share, f"{element} B × {part}", (FORWARD, BACKWARD), kind="gradients")
         yield Part("new gradients", element * share, f"{element} B × {part}", (BACKWARD,), kind="gradients")
     how = f"{buckets} × {element} B × {_count(bucket)}"
     yield Part("reduce buckets", buckets * element * bucket, how, (FORWARD, BACKWARD))
-    yield Part("one gradient", element * held.largest, f"{element} B × {_count(held.largest)}", (BACKWARD,))
+    # one that is above the bucket's size lies there until the next one comes
+    pair = held.largest_pair(bucket)
+    yield Part("one gradient", element * pair, f"{element} B × {_count(pair)}", (BACKWARD,))
 
 
-def _offloaded(held: Held, ranks: int, stage: int, share: float, part: str) -> Iterator[Part]:
+def _offloaded(held: Held, ranks: int, stage: int, share: float, part: str, bucket: int) -> Iterator[Part]:
     """Stages 1 and 2 with the optimizer on the host: fp32 copy, moments and gradients, a 16-bit buffer for the way
-    back, and two temporaries of the largest tensor (stage_1_and_2.py, `__init__`, `initialize_optimizer_states`)."""
+    back, and two temporaries of the largest tensor (stage_1_and_2.py, `__init__`, `initialize_optimizer_states`).
+
+    Gradients are copied to the host tensor by tensor. Before the last micro batch stage 2 frees none of its share until
+    the backward pass has ended (`copy_grads_in_partition`), but those in a bucket are no memory of their own; in the
+    last one each has its norm taken in fp64 (`set_norm_for_param_grad_in_gpu`).
+    """
     element = held.element
     yield Part("master weights", FP32 * share, f"4 B × {part}", ALWAYS, host=True, kind="optimizer")
     yield Part("moments", 2 * FP32 * share, f"8 B × {part}", ALWAYS, host=True, kind="optimizer")
     yield Part("gradients in fp32", FP32 * share, f"4 B × {part}", ALWAYS, host=True, kind="gradients")
     yield Part("updated weights", element * share, f"{element} B × {part}", ALWAYS, host=True)
-    if stage == 2:
-        how = f"{element} B × {part}"
-        yield Part("gradients added up", element * share, how, ALWAYS, host=True, kind="gradients")
     how = f"{element} B × {_count(held.largest)}"
     yield Part("gradient on its way", element * held.largest, how, ALWAYS, host=True)
     yield Part("gradient on its way", element * held.largest, how, ALWAYS)
+    norm, kept = FP64 * min(held.largest, share), 0.0
+    if stage == 2:
+        how = f"{element} B × {part}"
+        yield Part("gradients added up", element * share, how, ALWAYS, host=True, kind="gradients")
+        kept = element * held.whole_above(bucket) / ranks
+    if kept > norm:
+        how = f"{element} B × {_count(held.whole_above(bucket))} ÷ {ranks} in tensors above a bucket"
+        yield Part("new gradients", kept, how, (BACKWARD,), kind="gradients")
+    else:
+        yield Part("norm of a gradient", norm, f"8 B × {_count(min(held.largest, share))}", (BACKWARD,))
 
 
 def _stage_3(held: Held, zero: Mapping[str, Any], ranks: int) -> Iterator[Part]:
@@ -163,6 +200,11 @@ def _stage_3(held: Held, zero: Mapping[str, Any], ranks: int) -> Iterator[Part]:
             yield Part("flat gradients", element * group_size, how, (STEP,), kind="gradients")
         yield Part("gradients in fp32", FP32 * group_size, f"4 B × {_count(group_size)}", (STEP,), kind="gradients")
     yield Part("reduce bucket", element * bucket, f"{element} B × {_count(bucket)}", ALWAYS)
-    # a gradient above the bucket's size is reduced by itself, with a copy for it (`__avg_scatter_grads`)
-    how = f"2 × {element} B × {_count(held.largest)}"
-    yield Part("one gradient, reduced", 2 * element * held.largest, how, (BACKWARD,))
+    if optimizer_on_host:
+        # its norm is taken in fp64 before it is copied to the host (`_offload_grad_partition_at_boundary`)
+        size = min(-(-held.largest // ranks), NORM_AT_ONCE)
+        yield Part("norm of a gradient", FP64 * size, f"8 B × {_count(size)}", (BACKWARD,))
+    # one above the size of a bucket lies there until the next one comes, and is reduced with a copy
+    # (`__avg_scatter_grads`)
+    size = held.largest_pair(bucket) + held.largest
+    yield Part("one gradient, reduced", element * size, f"{element} B × {_count(size)}", (BACKWARD,))
