@@ -22,6 +22,9 @@ QUOTE = '\\"'
 _CODE = re.compile(r"\b_target_\b")
 """Hydra's key for code to run, not `max_target_length`."""
 
+_OPTIONS = re.compile(r"[\w.-]+(,[\w.-]+)*")
+"""One name of an option, or several."""
+
 
 @dataclass
 class Checked:
@@ -40,7 +43,7 @@ def check_overrides(words: list[str], layers: Layers, sweep: bool = False) -> Ch
 
     checked, parser = Checked(), OverridesParser.create()
     for given in words:
-        word = _with_number(given)
+        word = as_named(_with_number(given), layers)
         if word.startswith("-"):
             checked.problems.append(Problem(word, "", "is not a flag of this verb", _key_of_flag(word)))
             continue
@@ -62,6 +65,26 @@ def _with_number(word: str) -> str:
     if key.lstrip("+") != NODES:
         return word
     return key + equals + ",".join("0" if one.strip() == "auto" else one for one in value.split(","))
+
+
+def as_named(word: str, layers: Layers) -> str:
+    """`word` with the options of a group spelled as their files are: `model=Llama3_8B` is `model=llama3-8b`."""
+    key, equals, value = word.partition("=")
+    if key not in GROUPS or not equals or not _OPTIONS.fullmatch(value):
+        return word
+    return f"{key}={','.join(_as_file(key, option, layers) for option in value.split(','))}"
+
+
+def _as_file(group: str, option: str, layers: Layers) -> str:
+    if layers.find(group, option) is not None:
+        return option
+    same = [one for one in layers.options(group) if _letters(one) == _letters(option)]
+    return same[0] if len(same) == 1 else option
+
+
+def _letters(option: str) -> str:
+    """Letters and digits alone, which is what people remember of a name."""
+    return re.sub(r"[^a-z0-9]", "", option.lower())
 
 
 def _key_of_flag(word: str) -> str:

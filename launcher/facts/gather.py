@@ -47,6 +47,12 @@ def gather(config: RunConfig, *, fetch: bool = True) -> Facts:
     return Gatherer(fetch=fetch)(config)
 
 
+def gather_model_alone(config: RunConfig) -> Facts:
+    """What the config.json of the model says, and nothing else: for looking at the memory of a run that is there."""
+    hub = _hub(config, dict(os.environ), fetch=False)
+    return Facts(model=gather_model(config.model, Path.cwd(), hub))
+
+
 class Gatherer:
     """`gather` for the configurations of a sweep: what several of them ask for is looked at once."""
 

@@ -50,7 +50,7 @@ ADVICE: tuple[Advice, ...] = (
             "keep less on the host: no offload, a larger ZeRO stage over more nodes",
             "in the data step: `data.streaming=true`, or fewer `data.prepare_workers`",
         ),
-        ("less_offload", "more_host_memory", "fewer_ranks", "fewer_workers"),
+        ("predicted_host_memory", "less_offload", "more_host_memory", "fewer_ranks", "fewer_workers"),
     ),
     Advice(
         Cause.cuda_oom,
@@ -67,7 +67,7 @@ ADVICE: tuple[Advice, ...] = (
                 "`cluster.env.PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True`"
             ),
         ),
-        ("predicted_memory", "smaller_micro_batch", "checkpointing", "next_stage", "offload"),
+        ("predicted_memory", "what_fits"),
     ),
     Advice(
         Cause.shm_full,

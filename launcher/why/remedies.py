@@ -130,12 +130,10 @@ def phase_limit(case: Case) -> list[Change]:
 REMEDIES: dict[str, Callable[[Case], list[Change]]] = {
     remedy.__name__: remedy
     for remedy in (
-        memory.smaller_micro_batch,
-        memory.checkpointing,
-        memory.next_stage,
-        memory.offload,
-        memory.less_offload,
         memory.predicted_memory,
+        memory.what_fits,
+        memory.predicted_host_memory,
+        memory.less_offload,
         memory.more_host_memory,
         memory.fewer_ranks,
         memory.fewer_workers,

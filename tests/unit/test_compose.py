@@ -239,3 +239,15 @@ def test_folders_that_are_not_there_are_said(tmp_path: Path, monkeypatch: pytest
 def test_a_root_of_ones_own_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "mine", config="train: {seed: 1}\n")
     assert "would hide Muster's own root" in problems(config_dir=folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("model=llama3_70b", "meta-llama/Meta-Llama-3-70B"),
+        ("model=Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+        ("model=qwen2_5_7b", "Qwen/Qwen2.5-7B"),
+    ],
+)
+def test_options_are_known_by_their_letters_and_digits(typed: str, meant: str) -> None:
+    assert compose([typed]).model.model_name_or_path == meant

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conf.estimate import Estimate, Moment, Need, Term
+from conf.outcome import State
 from conf.record import Plan
 from launcher.facts.model import ModelFacts
 from launcher.plan.memory.activations import CHUNK, Work, activations_of
@@ -20,6 +23,8 @@ from launcher.plan.memory.verdict import disk_warnings, memory_warnings, refusal
 from launcher.plan.plan import make_plan
 from launcher.problems import ConfigurationError
 from launcher.send.proposal import Proposal, require_fit
+from launcher.why.change import Case
+from launcher.why.memory import predicted_memory, what_fits
 from tests.unit.planned import FACTS, config_of, facts_of
 
 GIGA = 10**9
@@ -265,3 +270,30 @@ def test_disk_is_compared_with_what_is_free_now(free: int | None, said: str | No
 def test_what_is_free_on_the_disk_is_no_part_of_a_plan() -> None:
     config = config_of()
     assert make_plan(config, facts_of(free_bytes=1)) == make_plan(config, facts_of(free_bytes=2))
+
+
+def test_advice_after_a_gpu_ran_full_fits_by_the_same_estimate(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
+    facts = facts_of(model=ModelFacts(folder=str(tmp_path), config=LLAMA_8B))
+    words = (f"model.model_name_or_path={tmp_path}", "cluster=slurm", "cluster.gres=gpu:h100:8", "parallel=zero3")
+    plan = make_plan(config_of("model=hf", *words, "data.max_length=8192"), facts)
+    need = plan.memory and plan.memory.device
+    assert need is not None
+    short = (
+        "CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 79.11 GiB. "
+        "78.00 GiB is allocated by PyTorch, and 512.00 MiB is reserved by PyTorch but unallocated."
+    )
+    case = Case(plan, None, State.failed, short)
+    facts_said = [change.effect for change in predicted_memory(case)]
+    assert f"{need.peak.name}: activations" in facts_said[0]
+    assert any("78.0 GiB allocated" in fact and "9.0 GiB more asked for" in fact for fact in facts_said)
+    changes = what_fits(case)
+    assert 0 < len(changes) <= 3
+    assert ("train.gradient_checkpointing", "false", "true") in {(one.key, one.now, one.to) for one in changes}
+    assert all("a rank needs" in change.effect for change in changes)
+
+
+def test_advice_without_a_known_model_is_the_usual_one() -> None:
+    plan = make_plan(config_of("model=hf", "model.model_name_or_path=/nowhere"), FACTS)
+    changes = what_fits(Case(plan, None, State.failed, "CUDA out of memory."))
+    assert ("train.gradient_checkpointing", "true") in {(change.key, change.to) for change in changes}

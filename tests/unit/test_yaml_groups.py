@@ -20,8 +20,8 @@ from launcher.plan.plan import make_plan
 from launcher.plan.shapes.known import count_parameters
 
 OPTIONS = {
-    "model": "gemma3-1b hf llama3.1-8b llama3.2-1b llama3.2-3b llama3.3-70b mistral-7b qwen2.5-0.5b qwen2.5-1.5b "
-    "qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny-bert tiny-t5 tiny",
+    "model": "gemma3-1b hf llama3-8b llama3-70b llama3.1-8b llama3.1-70b llama3.2-1b llama3.2-3b llama3.3-70b "
+    "mistral-7b qwen2.5-0.5b qwen2.5-1.5b qwen2.5-7b qwen3-0.6b qwen3-4b qwen3-8b tiny-bert tiny-t5 tiny",
     "data": "default demo demo_alpaca demo_chat demo_labels demo_mix demo_numbers demo_several_labels demo_sharegpt "
     "demo_summaries demo_text",
     "task": "causal_lm script seq2seq_lm seq_cls",
@@ -59,7 +59,7 @@ def test_every_option_is_known_here() -> None:
     assert sorted(f"{path.parent.name}={path.stem}" for path in FILES) == sorted(
         f"{group}={option}" for group, options in OPTIONS.items() for option in options.split()
     )
-    assert len(FILES) == 87
+    assert len(FILES) == 90
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
@@ -99,7 +99,10 @@ def test_a_shipped_file_says_what_it_is_for(path: Path) -> None:
 PARAMETERS = {
     "llama3.2-1b": 1_235_814_400,
     "llama3.2-3b": 3_212_749_824,
+    "llama3-8b": 8_030_261_248,
+    "llama3-70b": 70_553_706_496,
     "llama3.1-8b": 8_030_261_248,
+    "llama3.1-70b": 70_553_706_496,
     "llama3.3-70b": 70_553_706_496,
     "qwen2.5-0.5b": 494_032_768,
     "qwen2.5-1.5b": 1_543_714_304,

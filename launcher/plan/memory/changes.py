@@ -31,8 +31,12 @@ class Change:
 Step = tuple[str, Callable[[RunConfig], RunConfig]]
 
 
-def changes_that_fit(config: RunConfig, facts: Facts, count: int = SHOWN) -> list[Change]:
-    """Up to `count` changes after which the high estimate fits as well; none where nothing near does."""
+def changes_that_fit(config: RunConfig, facts: Facts, count: int = SHOWN, below: float | None = None) -> list[Change]:
+    """Up to `count` changes after which the high estimate fits as well; none where nothing near does.
+
+    Args:
+        below: bytes under which the expected peak has to be as well, where more was needed than expected.
+    """
     found: list[Change] = []
     first = _subject(config, facts)
     levers = _levers(config, first)
@@ -40,7 +44,7 @@ def changes_that_fit(config: RunConfig, facts: Facts, count: int = SHOWN) -> lis
         for chosen in itertools.combinations(levers, together):
             if len(found) >= count:
                 return found
-            change = _first_that_fits(config, facts, first, chosen, found)
+            change = _first_that_fits(config, facts, first, chosen, found, below)
             if change is not None:
                 found.append(change)
         if found and together > 1:
@@ -49,7 +53,12 @@ def changes_that_fit(config: RunConfig, facts: Facts, count: int = SHOWN) -> lis
 
 
 def _first_that_fits(
-    config: RunConfig, facts: Facts, first: Subject, levers: Sequence[Sequence[Step]], known: list[Change]
+    config: RunConfig,
+    facts: Facts,
+    first: Subject,
+    levers: Sequence[Sequence[Step]],
+    known: list[Change],
+    below: float | None,
 ) -> Change | None:
     """The mildest setting of these levers that fits, unless a part of it is known to."""
     for steps in itertools.product(*levers):
@@ -63,7 +72,7 @@ def _first_that_fits(
             need = device_need(_subject(changed, facts, first), facts)
         except ValueError:  # the batch does not divide
             continue
-        if need is not None and need.surely_fits:
+        if need is not None and need.surely_fits and (below is None or need.peak.likely < below):
             return Change(words, need.peak.likely)
     return None
 
