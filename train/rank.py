@@ -203,7 +203,8 @@ def begin(training: Training) -> Ending:
         evaluate_before(training)
     elif is_evaluation_due(training, step) and training.progress.course.step != step:
         validate(training)  # a stop came between the step and its evaluation
-    return train(training)
+    reason = training.stop.asked_now()  # what came meanwhile: a step more would need a save
+    return train(training) if reason is None else stopped(step, reason)
 
 
 def go_on(training: Training) -> None:

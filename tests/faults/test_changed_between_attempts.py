@@ -14,6 +14,7 @@ from tests.slurm.person import Person
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
 
 STEPS = 300
+LOSS_SHARE, NORM_SHARE = 1e-5, 1e-4
 RUN = [
     "experiment=demo",
     "tracking=none",
@@ -23,15 +24,22 @@ RUN = [
     "train.logging_steps=1",
     "checkpoint.export=never",
     f"train.max_steps={STEPS}",
+    "optim.learning_rate=2e-4",
 ]
+"""At the demo's own rate, rounding alone sets two undisturbed runs on 1 and 2 ranks apart: by 1e-7 of the loss for 20
+steps, 1e-3 after 60, and as much as the loss itself after 100."""
 NODES = ["cluster=devcluster", "cluster.ranks_per_node=1", "cluster.nodes=2"]
 
 
-def curve(folder: RunFolder) -> dict[int, tuple[float, float]]:
-    """Loss and gradient norm of each step, of the last attempt that made it."""
-    return {
-        line["step"]: (line["train/loss"], line["train/grad_norm"]) for line in metrics(folder) if "train/loss" in line
-    }
+def curve(folder: RunFolder, *names: str) -> dict[int, list[float]]:
+    """Values of each step, of the last attempt that made it."""
+    return {line["step"]: [line[name] for name in names] for line in metrics(folder) if "train/loss" in line}
+
+
+def largest_difference(one: RunFolder, other: RunFolder, name: str) -> float:
+    """Over all steps, as a share."""
+    pairs = zip(curve(one, name).values(), curve(other, name).values(), strict=True)
+    return max(abs(ours / theirs - 1) for (ours,), (theirs,) in pairs)
 
 
 def stopped(folder: RunFolder, attempt: int) -> bool:
@@ -72,13 +80,13 @@ def test_other_numbers_of_nodes_go_on_with_one_curve(person: Person, figures: di
         "run", *RUN, "cluster=local", "cluster.ranks_per_node=2", "name=whole", cwd=work, timeout_s=400
     )
     (undisturbed,) = (RunFolder(path) for path in (work / "runs").glob("whole-*"))
-    found, expected = curve(folder), curve(undisturbed)
-    assert sorted(found) == sorted(expected) == list(range(1, STEPS + 1)), whole
-    worst = max(abs(found[step][0] / expected[step][0] - 1) for step in expected)
+    assert list(curve(undisturbed)) == list(range(1, STEPS + 1)), whole
+    order = ("train/global_step", "train/epoch", "data/tokens_seen")
+    assert curve(folder, *order) == curve(undisturbed, *order)
+    worst = largest_difference(folder, undisturbed, "train/loss")
     figures |= {"steps_lost": 0, "again_s": again_s, "converted_s": converted_s, "largest_loss_difference": worst}
-    for step, (loss, norm) in expected.items():
-        assert found[step][0] == pytest.approx(loss, rel=1e-3)
-        assert found[step][1] == pytest.approx(norm, rel=1e-2)
+    assert worst < LOSS_SHARE
+    assert largest_difference(folder, undisturbed, "train/grad_norm") < NORM_SHARE
 
 
 @pytest.mark.fault(24)

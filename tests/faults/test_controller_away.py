@@ -147,7 +147,7 @@ def test_the_shells_die(person: Person) -> None:
     person.run(*command, cwd=work)
     runs = [RunFolder(path.parent) for path in sent.glob("*/submissions.jsonl")]
     assert len(runs) == 2
-    assert [len(jobs_of(run)) for run in runs] == [1, 1]
+    assert [len(jobs_of(run)) for run in runs] == [1, 1], [lines(run.submissions) for run in runs]
 
     watchers = [
         in_own_group(person, [*person.program, *watch], work)
