@@ -147,7 +147,9 @@ def test_the_shells_die(person: Person) -> None:
     person.run(*command, cwd=work)
     runs = [RunFolder(path.parent) for path in sent.glob("*/submissions.jsonl")]
     assert len(runs) == 2
-    assert [len(jobs_of(run)) for run in runs] == [1, 1], [lines(run.submissions) for run in runs]
+    for run in runs:  # one of them may have a job for the data of both before its own
+        sent = [line["purpose"] for line in lines(run.submissions) if line["event"] == "sent"]
+        assert sent.count("train") == 1
 
     watchers = [
         in_own_group(person, [*person.program, *watch], work)
