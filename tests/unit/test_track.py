@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from conf.files import read_objects
 from conf.layout import RunFolder
 from conf.record import Batch, Device, Layout, Plan, Topology
 from conf.schema import RunConfig, TrackingMode
@@ -103,6 +104,15 @@ def history(found: list[Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def inspected(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
+    """The records of a kind in the run's .wandb file, as W&B's own reader prints them."""
+    (path,) = folder.wandb.glob("offline-run-*/*.wandb")
+    argv = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=100)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [line[kind] for line in lines if line["type"] == kind]
+
+
 def log_three(folder: RunFolder) -> None:
     journal = Journal(folder, 0)
     for step in (1, 2, 3):
@@ -126,6 +136,9 @@ def test_an_offline_run_reads_back_complete_and_without_secrets(folder: RunFolde
     config = {update.key: json.loads(update.value_json) for update in run.config.update}
     assert config["optim"]["learning_rate"] == 1e-5
     assert config["cluster"]["env"] == {"HF_TOKEN": "***", "NCCL_DEBUG": "INFO"}
+    told = [record["item"] for record in inspected(folder, "history")]
+    assert [(row["train/global_step"], row["train/loss"]) for row in told] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert [row["_timestamp"] for row in told] == [line["time"] for line in read_objects(folder.metrics)]
     files = [path for path in folder.path.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]

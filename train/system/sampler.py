@@ -65,8 +65,10 @@ class Sampler:
             while not self._leaving.wait(pause_s):
                 pause_s = self._interval_s
                 self._pass_on({**counters.look(), **gpus.look()})
-        except (OSError, RuntimeError, ValueError) as error:
-            # The store is gone with node 0, or this kernel counts otherwise: nothing that ends a run.
+        except RuntimeError:
+            return  # the store is gone with node 0, as the agent itself will notice
+        except (OSError, ValueError) as error:
+            # This kernel counts otherwise: nothing that ends a run.
             print(f"muster: node {self._node} measures its system no longer: {error}", flush=True)
 
     def _pass_on(self, look: Mapping[str, float]) -> None:
