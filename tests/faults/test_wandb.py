@@ -189,9 +189,8 @@ def test_three_attempts_are_one_run_with_its_story_and_messages(server: WandbSer
         if attempt == 1:
             wait_for(lambda: any(row.get("train/global_step") == 5 for row in server.run(plan.run_id).rows))
             tracker.close("failed")  # its process dies; what follows is what its agent and `decide` write
-            journal.event(
-                "hang", rank=1, host="beta", reason="rank 1 on beta did not come: HF_TOKEN=hf_canary5f2d9c81c"
-            )
+            reason = f"rank 1 on beta did not come: {SECRETS['HF_TOKEN']}"
+            journal.event("hang", rank=1, host="beta", reason=reason)
             failed = Outcome(State.failed, "hang: rank 1 on beta", 4, attempt, time.time())
             write_outcome(folder.outcome, failed)
             journal.event("attempt_ended", state="failed", reason=failed.reason)
