@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ from conf.outcome import (
     write_outcome,
     write_record,
 )
+from conf.schema import RunConfig, TrackingMode
+from tests.dist.runs import write_plan
 from train.node.aftermath import conclude, read_history
 from train.node.decide import History, Settings, Verdict, decide
 from train.node.env import NodeEnv
@@ -224,6 +226,26 @@ def test_own_word_of_rank_0_stays(tmp_path: Path) -> None:
     assert written is not None
     assert (written.state, written.reason, written.step) == (State.done, "by rank 0", 7)
     assert folder.attempt(1).decision.read_text() == "end\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [(State.failed, False), (State.time_limit, True)], ids=["by rank 0", "no progress"]
+)
+def test_w_and_b_is_told_what_rank_0_could_not_say(
+    state: State, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process of its own tries, here without a key: that a run which only meets its time limit is given up."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    config = RunConfig()
+    config.tracking.mode = TrackingMode.online
+    write_plan(tmp_path / "run", config)
+    folder = make_folder(tmp_path / "run")
+    write_outcome(folder.outcome, outcome(state, Cause.nan if state is State.failed else None, attempt=3))
+    folder.attempt(3).folder.mkdir()
+    decision = conclude(folder, replace(environment(folder), attempt=3))
+    assert (decision.verdict, decision.outcome.state) == (Verdict.end, State.failed)
+    assert ("W&B was not told how attempt 3 ended" in capfd.readouterr().out) is told
 
 
 def test_nobody_requeues_a_local_run(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -59,19 +60,21 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     if sacked:
         write_word(attempt.leave_out, ",".join(sacked))
     write_word(attempt.decision, verdict)
-    if own is None and outcome.state is State.failed:
+    unsaid = own is None or own.reason != outcome.reason
+    if outcome.state is State.failed and unsaid:
         tell_tracker(folder, number, decision.verdict)
     print(f"muster: {verdict}: {state}: {outcome.reason}", flush=True)
     return replace(decision, outcome=outcome)
 
 
 def tell_tracker(folder: RunFolder, attempt: int, verdict: Verdict) -> None:
-    """Let W&B know of an end that the ranks could not tell it."""
+    """Let W&B know of an end that the ranks could not tell it; whatever goes wrong with that, the decision stands."""
     from train.node.start import own_argv
     from train.tracking.last_word import is_heard, start_last_word
 
-    if is_heard(read_plan(folder.run_json)):
-        start_last_word(own_argv("last-word", folder.path), attempt, verdict is Verdict.requeue)
+    with contextlib.suppress(OSError, ValueError):
+        if is_heard(read_plan(folder.run_json)):
+            start_last_word(own_argv("last-word", folder.path), attempt, verdict is Verdict.requeue)
 
 
 def read_history(folder: RunFolder, attempt: int, nodes: int) -> History:

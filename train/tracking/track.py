@@ -7,6 +7,7 @@ The training thread writes files and nothing else, so a server that is away, slo
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from conf.outcome import State, StopReason, ask_to_stop, read_outcome
 from conf.record import Plan
 from conf.schema import LogModel, TrackingMode
 from conf.schema import Tracker as TrackerName
+from train.pulse import PULSE
 from train.tracking.alerts import Herald
 from train.tracking.describe import run_arguments
 from train.tracking.follow import Chronicle, Follower, sent_at
@@ -83,7 +85,10 @@ class Tracker:
         self._closing.set()
         uploads = self._state in GOOD_ENDS and self._plan.config.tracking.log_model is not LogModel.none
         patience_s = self._patience.finish_s + self._patience.close_s if uploads else self._patience.close_s
-        self._thread.join(patience_s)
+        deadline = time.monotonic() + patience_s
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(min(1.0, patience_s))
+            PULSE.beat()  # an upload is no hang
         if self._thread.is_alive():
             self._warn(f"W&B did not finish within {patience_s:.0f} s; metrics.jsonl has everything, `muster push`")
 
