@@ -54,7 +54,7 @@ def main(runs: int) -> None:
         return
     jobs = int(os.environ.get("MUSTER_BENCH_JOBS", "1"))
     with tempfile.TemporaryDirectory() as work, ThreadPoolExecutor(jobs) as pool:
-        rows = list(pool.map(lambda case: compare(case, Path(work)), list(configurations())))
+        rows = list(pool.map(lambda case: measure(case, Path(work)), list(configurations())))
     errors = [abs(row["error"]) for row in rows if row["error"] is not None]
     content = {
         "name": "gpu_peaks",
@@ -82,10 +82,14 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def compare(case: tuple[str, int, list[str]], work: Path) -> dict[str, Any]:
+def measure(case: tuple[str, int, list[str]], work: Path) -> dict[str, Any]:
+    """One run in a folder that is gone afterwards: random weights of several runs would fill a disk."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        return compare(*case, Path(folder))
+
+
+def compare(model: str, length: int, more: list[str], folder: Path) -> dict[str, Any]:
     """One run of a few steps, and its plan."""
-    model, length, more = case
-    folder = Path(tempfile.mkdtemp(dir=work))
     shape = yaml.safe_load((CONF / f"{model}.yaml").read_text())["shape"]
     write_inputs(folder, shape, length)
     words = ["model=hf", f"model.model_name_or_path={folder / 'model'}", "model.init=random"]
