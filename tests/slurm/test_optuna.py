@@ -58,6 +58,12 @@ def test_eight_trials_with_pruning_survive_their_controller(person: Person, tmp_
         return len(points()) >= 2 and all(metrics(run) for run in points()[:2])
 
     wait_until(trained, "the first trials", folder)
+    person.run("scancel", "--batch", "--signal=USR1", told["controller"])  # as Slurm does when its time is nearly up
+
+    def queued_again() -> bool:
+        return "Restarts=1" in person.run("scontrol", "show", "job", "-o", told["controller"]).stdout
+
+    wait_until(queued_again, "the controller's requeue", folder)
     person.run("scancel", told["controller"])
     resumed = ""
 
