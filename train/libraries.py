@@ -1,6 +1,7 @@
 """What transformers and PEFT know, as tables for those who must not import them.
 
-`python -m train.libraries > conf/libraries.json` writes them; a test compares the file with the installed libraries.
+`python -m train.libraries > conf/libraries.json` writes them, with the versions they were read from; a test compares
+the file with the installed libraries.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import dataclasses
 import inspect
 import json
 import sys
+from importlib import metadata
 from typing import Any
 
 
@@ -25,6 +27,7 @@ def tables() -> dict[str, Any]:
     masked = {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES}
     pairs = {*auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
     return {
+        "versions": {name: metadata.version(name) for name in ("transformers", "peft")},
         "causal_lm": sorted(causal - masked - pairs),
         "masked_lm": sorted(masked - pairs),
         "seq2seq_lm": sorted(pairs),
