@@ -71,12 +71,13 @@ def main() -> None:
     train_s = time.perf_counter() - started
     guesses = np.argmax(trainer.predict(test).predictions, axis=-1)
     truth = [row["labels"] for row in test]
-    result = {
+    result: dict[str, Any] = {
         "train_s": train_s,
         "accuracy": float(accuracy_score(truth, guesses)),
         "f1_macro": float(f1_score(truth, guesses, average="macro")),
         "host_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20),
     }
+    result["curve"] = [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
     if torch.cuda.is_available():
         result["gpu_peak_gib"] = torch.cuda.max_memory_allocated() / (1 << 30)
     arguments.result.write_text(json.dumps(result))
