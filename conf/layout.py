@@ -21,6 +21,7 @@ adapter/              the adapter alone, as PEFT reads it
 predictions/          SPLIT.jsonl: what the model made of each document of an evaluated split
 figures/              pictures: SVG
 data_report.json      what the data is like: rows, lengths, duplicates, labels
+report.html           all of it on a page, by `muster report`
 wandb/                W&B's own files
 slurm-<job id>.log    what the job said before its attempt had a folder
 """
@@ -357,6 +358,11 @@ class RunFolder:
     def samples(self) -> Path:
         """Prompts answered by the exported model: one JSON object a line."""
         return self.path / "samples.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The page that `muster report` writes."""
+        return self.path / "report.html"
 
     @property
     def slurm_output(self) -> Path:

@@ -1,4 +1,5 @@
-"""Draws the pictures of the README from real output: `python docs/pictures.py` writes docs/plan.svg and docs/run.svg.
+"""Draws the pictures of the documents from real output: `python docs/pictures.py` writes docs/plan.svg, docs/run.svg,
+docs/figures/status.svg (a run of the demo while it goes on) and docs/figures/report.png (its report, in Chromium).
 
 The plan is that of a folder with a Llama's config.json and some data, made for the picture; the run is the demo. Needs
 what `muster run` needs, and two minutes. `python docs/pictures.py plan` draws one of them.
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -19,10 +21,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from launcher.runs.rundir import list_runs
+from launcher.show.line import cut_line
+from launcher.show.show import Page
+from launcher.watch.live import seen
+from launcher.watch.one_run import run_page
+from launcher.watch.watcher import Watcher
+
 DOCS = Path(__file__).parent
+FIGURES = DOCS / "figures"
 WIDTH = 100
 LETTER, LINE, MARGIN, BAR = 8.43, 19, 22, 24
-COLOURS: dict[int | None, str] = {6: "#5cc8dc", 3: "#e5c07b", 5: "#b48ead"}
+COLOURS: dict[int | None, str] = {6: "#5cc8dc", 3: "#e5c07b", 5: "#b48ead", 2: "#7fc97f", 1: "#e06c75"}
+DIM = "#8b93a3"
 PLAN = (
     "muster plan model=llama3.1-8b data.train_file=chats.jsonl data.validation_size=0.02 "
     "train.global_batch_size=512 cluster=mysite cluster.nodes=2"
@@ -40,7 +51,7 @@ ABOUT_A_ROW = "Explain in two sentences why the sky is blue, and why it turns re
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["plan", "run"]
+    wanted = sys.argv[1:] or ["plan", "run", "status", "report"]
     with tempfile.TemporaryDirectory(prefix="picture-") as place:
         home = Path(place) / "ada"
         project = home / "project"
@@ -53,6 +64,8 @@ def main() -> None:
             draw("plan", PLAN, project, home, before="Files, ")
         if "run" in wanted:
             draw("run", "muster run", project, home)
+        if {"status", "report"} & set(wanted):
+            watch(project, home, wanted)
 
 
 def draw(name: str, command: str, project: Path, home: Path, before: str = "\0") -> None:
@@ -65,6 +78,47 @@ def draw(name: str, command: str, project: Path, home: Path, before: str = "\0")
     cut = done.stdout.partition(before)[0]
     cut = cut.replace(str(home.parent), "/home").removesuffix("\x1b[1m").rstrip()
     (DOCS / f"{name}.svg").write_text(picture(Text.from_ansi(f"\x1b[1m$ {command}\x1b[0m\n{cut}")))
+
+
+def watch(project: Path, home: Path, wanted: list[str]) -> None:
+    """Start the demo; draw `muster status -w` of it at step 70, and its report at its end."""
+    env = os.environ | {"HOME": str(home)}
+    words = [sys.executable, "-m", "muster", "run", "experiment=demo", "name=greetings", "tracking=none"]
+    with subprocess.Popen(words, env=env, cwd=project, stdout=subprocess.DEVNULL) as run:
+        if "status" in wanted:
+            lines = page_at(project, 70)
+            shown = "\n".join(lines).replace(str(home.parent), "/home")
+            command = "\x1b[1m$ muster status greetings -w\x1b[0m\n"
+            FIGURES.mkdir(exist_ok=True)
+            (FIGURES / "status.svg").write_text(picture(Text.from_ansi(command + shown)))
+        if run.wait():
+            raise SystemExit("the demo failed")
+    if "report" in wanted:
+        report(project, env)
+
+
+def page_at(project: Path, step: int) -> list[str]:
+    """The lines of the live page, with their colours, as soon as the run has made so many steps."""
+    os.environ["FORCE_COLOR"] = "1"
+    watcher = Watcher(lambda: list_runs(project / "runs"), ended_s=0.0)
+    while True:
+        look = watcher.look()
+        if look.standings and look.standings[0].step >= step:
+            page, lines = Page(sys.stdout), run_page(seen(watcher, look), WIDTH, 34, plain=False)
+            return ["".join(page.paint(*piece) for piece in cut_line(pieces, WIDTH)) for pieces in lines]
+        time.sleep(0.2)
+
+
+def report(project: Path, env: dict[str, str]) -> None:
+    """Write the run's report and have Chromium draw its top."""
+    subprocess.run([sys.executable, "-m", "muster", "report", "greetings"], env=env, cwd=project, check=True)
+    (page,) = project.glob("runs/greetings-*/report.html")
+    flags = ["--headless=new", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={project / 'browser'}"]
+    flags += ["--no-sandbox"] if os.getuid() == 0 else []
+    size = ["--window-size=1280,960", f"--screenshot={FIGURES.absolute() / 'report.png'}"]
+    subprocess.run(["chromium", *flags, *size, page.as_uri()], check=True, capture_output=True, cwd=project)
+    if not (FIGURES / "report.png").is_file():
+        raise SystemExit("Chromium drew nothing")
 
 
 def picture(text: Text) -> str:
@@ -88,7 +142,8 @@ def line_parts(line: Text, console: Console, top: float) -> Iterator[str]:
     column = 0
     for segment in line.render(console):
         style = segment.style
-        colour = COLOURS.get(style.color.number if style and style.color else None, "#d6dae3")
+        plain = DIM if style and style.dim else "#d6dae3"
+        colour = COLOURS.get(style.color.number if style and style.color else None, plain)
         weight = ' font-weight="bold"' if style and style.bold else ""
         for match in re.finditer(r"[█▓░]+|[^█▓░ ]+(?: [^█▓░ ]+)*", segment.text):
             x, length = MARGIN + (column + match.start()) * LETTER, len(match[0]) * LETTER

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 GROUPS = {
     "start": ("run", "plan", "data", "submit"),
-    "read": ("status", "logs", "why"),
-    "steer": ("stop", "cancel", "resume", "sweep", "export", "evaluate", "serve", "push", "dashboard"),
+    "read": ("status", "logs", "why", "report", "diff"),
+    "steer": ("stop", "cancel", "resume", "reproduce", "sweep", "export", "evaluate", "serve", "push", "dashboard"),
     "site": ("doctor", "nodes", "devcluster"),
 }
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)

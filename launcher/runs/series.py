@@ -11,11 +11,12 @@ MOST = 1024
 
 
 class Series:
-    """The curves of some metrics. What a later attempt makes again replaces what an earlier one made."""
+    """The curves of some metrics, without names of all. What a later attempt makes again replaces what was there."""
 
-    def __init__(self, names: Iterable[str], most: int = MOST) -> None:
-        self.points: dict[str, list[tuple[int, float]]] = {name: [] for name in names}
-        self._apart = dict.fromkeys(self.points, 0.0)
+    def __init__(self, names: Iterable[str] | None = None, most: int = MOST) -> None:
+        self.points: dict[str, list[tuple[int, float]]] = {name: [] for name in names or ()}
+        self._all = names is None
+        self._apart: dict[str, float] = {}
         self._most = most
 
     def take(self, line: Line, only: str | None = None) -> None:
@@ -23,17 +24,18 @@ class Series:
         step = line.get("step")
         if not isinstance(step, int):
             return
-        for name in self.points if only is None else (only,):
+        names = [name for name in line if "/" in name] if self._all else self.points
+        for name in names if only is None else (only,):
             value = number(line.get(name))
             if value is not None:
                 self._add(name, step, value)
 
     def _add(self, name: str, step: int, value: float) -> None:
-        points = self.points[name]
+        points = self.points.setdefault(name, [])
         while points and points[-1][0] >= step:
             points.pop()
         # The newest place is always there; it stays once it is far enough from the one before.
-        if len(points) > 1 and points[-1][0] - points[-2][0] < self._apart[name]:
+        if len(points) > 1 and points[-1][0] - points[-2][0] < self._apart.get(name, 0.0):
             points.pop()
         points.append((step, value))
         if len(points) > self._most:

@@ -1,19 +1,18 @@
-"""The curves of all points of a sweep in one picture: SVG, written by hand. Pure."""
+"""The curves of all points of a sweep in one picture. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from html import escape
 
-from launcher.sweep.axis import axis
-from launcher.sweep.picture import HEIGHT, LEFT, TOP, WIDTH, colour, document, text
+from launcher.figures import svg
+from launcher.figures.axis import axis
+from launcher.figures.plot import thinned
+from launcher.sweep.picture import HEIGHT, LEFT, TOP, WIDTH, colour
 from launcher.sweep.ranking import Ranked
 
 Curve = Sequence[tuple[int, float]]
-MOST = 300
-"""Places of a curve that are drawn."""
 
 
 def curves_picture(curves: Mapping[str, Curve], ranked: Sequence[Ranked], metric: str) -> str:
@@ -27,26 +26,19 @@ def curves_picture(curves: Mapping[str, Curve], ranked: Sequence[Ranked], metric
     across = replace(axis("step", [float(step) for curve in finite.values() for step, _ in curve]), logarithmic=False)
     up = axis(metric, [value for curve in finite.values() for _, value in curve])
     floor = TOP + HEIGHT
-    body = [text(LEFT, 20, f"{metric} over steps", "start")]
+    title = f"{metric} over steps"
+    body = [svg.text(LEFT, 20, title, kind="title")]
+    for at, label in up.ticks():
+        y = floor - HEIGHT * at
+        body += [svg.line([(LEFT, y), (LEFT + WIDTH, y)], "grid", 1), svg.text(LEFT - 6, y + 4, label, "end")]
     placed = sum(one.place is not None for one in ranked)
     for one in reversed(ranked):
         curve = thinned(finite.get(one.result.point.run_id, []))
-        places = [(across.place(float(step)), up.place(value)) for step, value in curve]
-        line = [
-            f"{LEFT + WIDTH * x:.1f} {floor - HEIGHT * y:.1f}" for x, y in places if x is not None and y is not None
-        ]
-        if line:
-            line = line if len(line) > 1 else line * 2
-            stroke = f'stroke="{colour(one, placed)}" stroke-width="{2.5 if one.place == 1 else 1.2}"'
-            title = f"<title>{escape(one.result.point.label)}</title>"
-            body.append(f'<path d="M {" L ".join(line)}" fill="none" stroke-linecap="round" {stroke}>{title}</path>')
-    body.append(f'<path d="M {LEFT} {TOP} V {floor} H {LEFT + WIDTH}" stroke="black" fill="none"/>')
-    body += [text(LEFT + WIDTH * at, floor + 18, label, "middle") for at, label in across.ticks()]
-    body += [text(LEFT - 6, floor - HEIGHT * at + 4, label, "end") for at, label in up.ticks()]
-    return document(body, LEFT + WIDTH + 40, floor + 30)
-
-
-def thinned(curve: Curve) -> Curve:
-    """Every so many places of a long curve, with its last."""
-    every = -(-len(curve) // MOST)
-    return curve if every <= 1 else [*curve[:-1:every], curve[-1]]
+        found = [(across.place(float(step)), up.place(value)) for step, value in curve]
+        places = [(LEFT + WIDTH * x, floor - HEIGHT * y) for x, y in found if x is not None and y is not None]
+        kind, shade = colour(one, placed)
+        body.append(svg.line(places, kind, 2.5 if one.place == 1 else 1.2, one.result.point.label, shade))
+    body.append(svg.line([(LEFT, TOP), (LEFT, floor), (LEFT + WIDTH, floor)], "axis", 1))
+    body += [svg.text(LEFT + WIDTH * at, floor + 18, label, "middle") for at, label in across.ticks()]
+    about = f"{title}: {len(curves)} points, the best in red"
+    return svg.picture([part for part in body if part], LEFT + WIDTH + 40, floor + 30, about)

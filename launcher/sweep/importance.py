@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from launcher.sweep.results import Value
+from launcher.figures.axis import Value
 
 IN_WORDS = (
     "Share of the variance of the points' ranks that lies between a parameter's values, corrected for chance "

@@ -10,13 +10,13 @@ from conf.layout import RunFolder
 from conf.metrics import merge_steps
 from conf.outcome import State, read_outcome
 from conf.record import Plan, read_plan
+from launcher.figures.axis import Value
 from launcher.plan.content import flatten, plain
 from launcher.runs.read import number, read_lines
 from launcher.runs.standing import stand
 from launcher.sweep.record import SweptPoint
 from slurm.parse import Job
 
-Value = float | str
 NOT_STARTED = "not started"
 
 

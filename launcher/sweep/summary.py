@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from conf.schema import Direction
 from launcher.send.scheduler import live_jobs
 from launcher.sweep.folder import SweepFolder, read
-from launcher.sweep.picture import comparison_picture
+from launcher.sweep.picture import comparison
 from launcher.sweep.ranking import WITHOUT_EVALUATION, Criterion, Ranked, criterion_of, rank
 from launcher.sweep.record import Sweep
 from launcher.sweep.report import report_page
@@ -27,7 +27,7 @@ class Summary:
 
     def write_picture(self) -> None:
         """Write the picture that compares the points."""
-        self.folder.write(self.folder.picture, comparison_picture(self.ranked, self.criterion).encode())
+        self.folder.write(self.folder.picture, comparison(self.ranked, self.criterion).as_file.encode())
 
     def write_report(self) -> None:
         """Write report.html and points.csv."""

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from launcher.sweep.axis import shown
+from launcher.figures.axis import shown
 from launcher.sweep.ranking import Criterion, Ranked
 
 Rows = list[tuple[str, ...]]

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 HELP = "how runs stand: state, step, loss, speed, time left; -w watches"
 EXAMPLES = """
-muster status                 every run and sweep
-muster status demo            one run in detail
-muster status -w              all of them, live; q or Ctrl-C leaves, the runs go on
-muster status demo -w         one run, live: curves, nodes, events, log
-muster status -w --json       a line of JSON whenever something changes
+muster status    # every run and sweep
+muster status demo    # one run in detail
+muster status -w    # all of them, live; q or Ctrl-C leaves, the runs go on
+muster status demo -w    # one run, live: curves, nodes, events, log
+muster status -w --json    # a line of JSON whenever something changes
 """
 LABELS = ("state", "step", "loss", "tokens/s", "ETA", "attempt", "job", "nodes", "since", "reason")
 

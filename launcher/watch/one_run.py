@@ -165,9 +165,10 @@ def _small(seen: Seen, width: int, height: int, plain: bool) -> list[Line]:
     for row in range(height + 1):
         style = "label" if row else "bold"
         pieces = []
-        for block in blocks:
+        for place, block in enumerate(blocks):
             text = cut(block[row], each)
-            pieces += [(text, style), (" " * (each - width_of(text) + 2), "")]
+            gap = each - width_of(text) + 2 if place < count - 1 else 0
+            pieces += [(text, style), (" " * gap, "")]
         lines.append(tuple(pieces))
     return lines
 

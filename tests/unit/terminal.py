@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 OWNER = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+CUT_SHORT = re.compile(r"\x1b(?:\[\??[\d;]*)?$")
 SEQUENCE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
 
 
@@ -27,9 +28,13 @@ class Window:
         self.row = self.column = 0
         self.styled = self.other = self.was_other = False
         self.unknown: list[str] = []
+        self._rest = ""
 
     def feed(self, text: str) -> None:
-        """Show more of it."""
+        """Show more of it; a sequence that is cut short waits for its rest."""
+        text, self._rest = self._rest + text, ""
+        if (cut := CUT_SHORT.search(text)) is not None:
+            text, self._rest = text[: cut.start()], cut[0]
         place = 0
         for found in SEQUENCE.finditer(text):
             self._letters(text[place : found.start()])

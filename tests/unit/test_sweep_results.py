@@ -13,11 +13,11 @@ import pytest
 
 from conf.outcome import Outcome, State, write_outcome
 from conf.schema import Direction, RunConfig, SweepConfig
+from launcher.figures.axis import axis
 from launcher.problems import ConfigurationError, NotFoundError
-from launcher.sweep.axis import axis
 from launcher.sweep.curves import curves_picture
 from launcher.sweep.importance import importances
-from launcher.sweep.picture import comparison_picture
+from launcher.sweep.picture import comparison
 from launcher.sweep.ranking import Criterion, criterion_of, rank
 from launcher.sweep.record import Sweep, SweptPoint, encode_sweep
 from launcher.sweep.results import Result, as_value
@@ -116,7 +116,7 @@ def test_an_axis_takes_powers_numbers_and_words() -> None:
 def test_pictures_are_xml_with_a_mark_for_each_point_that_has_a_place(points: list[Result]) -> None:
     ranked = rank(points, LOSS)
     placed = sum(one.place is not None for one in ranked)
-    picture = ElementTree.fromstring(comparison_picture(ranked, LOSS))
+    picture = ElementTree.fromstring(comparison(ranked, LOSS).as_file)
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}title"))) == placed
     curves = {one.point.run_id: [(step, 1 / step) for step in range(1, 1000)] for one in points}
     drawn = ElementTree.fromstring(curves_picture(curves, ranked, "eval/loss"))

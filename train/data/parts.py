@@ -77,7 +77,8 @@ class Parts:
         part = msgspec.json.decode((target / RECORD).read_bytes(), type=Part)
         # The same content may lie under another name by now.
         bad = [replace(row, file=source.name) for row in part.bad]
-        return replace(part, source=source.name, folder=str(target), bad=bad, name=source.label)
+        part = replace(part, source=source.name, folder=str(target), name=source.label)
+        return replace(part, bad=bad, digest=source.digest)
 
     def _encode(self, name: str, source: Source, folder: Path) -> Part:
         tokenizer, vocabulary = self.model.tokenizer, self.model.special["vocabulary"]

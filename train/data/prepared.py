@@ -23,7 +23,8 @@ class Part:
 
     `rows` were read: `bad_rows` of them are broken, `empty` lack a text or an answer, `dropped` are too long,
     `without_targets` have nothing to learn, once cut or by themselves; the rest are the `documents`, `truncated` of
-    them cut. `bad` names the first of the broken and empty rows. `name` is the source's in `data.train_files`.
+    them cut. `bad` names the first of the broken and empty rows. `name` is the source's in `data.train_files`, `digest`
+    the SHA-256 of its bytes (of a hub data set, of its fingerprint).
     """
 
     source: str
@@ -40,6 +41,7 @@ class Part:
     empty: int = 0
     bad: list[BadRow] = field(default_factory=list)
     name: str = ""
+    digest: str = ""
 
     def open(self, fingerprints: bool = False) -> Documents:
         """The documents, memory-mapped.

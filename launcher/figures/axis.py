@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from launcher.sweep.results import Value
-
+Value = float | str
 LOGARITHMIC = 20.0
 """Largest over smallest value from which positive numbers are shown by their powers."""
 
@@ -41,12 +40,22 @@ class Axis:
         if self.low == self.high:
             return [(0.5, shown(self.low))]
         if not self.logarithmic:
-            return [(step / 4, shown(self.low + (self.high - self.low) * step / 4)) for step in range(5)]
+            return [(self.place(value) or 0.0, shown(value)) for value in round_values(self.low, self.high)]
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
         every = max(1, (last - first) // 5)
         powers = [10.0**power for power in range(first, last + 1, every)]
         values = powers if len(powers) > 1 else [self.low, *powers, self.high]
         return [(self.place(value) or 0.0, shown(value)) for value in sorted(set(values))]
+
+
+def round_values(low: float, high: float, most: int = 5) -> list[float]:
+    """Two to six values from `low` to `high`, a round distance apart: 1, 2, 2.5 or 5 times a power of ten."""
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    apart = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / apart - 1e-9), math.floor(high / apart + 1e-9)
+    values = [number * apart for number in range(first, last + 1)]
+    return values if len(values) > 1 else [low, high]
 
 
 def axis(name: str, values: Iterable[Value]) -> Axis:

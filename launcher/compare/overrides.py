@@ -1,0 +1,93 @@
+"""The command line that gives a configuration: every key that is not as Muster has it, in Hydra's grammar. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from conf.record import Plan
+from conf.schema import ClusterKind, RunConfig
+
+OF_THE_MACHINE = frozenset({"run_root", "cluster.python", "cluster.slurm_conf", "data.cache_dir"})
+"""Where things lie on one machine; another has its own."""
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key of the schema with its value; lists and mappings whole."""
+    for each in dataclasses.fields(config):
+        value, path = getattr(config, each.name), f"{prefix}{each.name}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def given_keys(config: RunConfig, base: RunConfig | None = None) -> dict[str, Any]:
+    """The keys whose values are not those of the schema, or not those of `base`, as plain values."""
+    defaults = dict(leaves(RunConfig()))
+    composed = dict(leaves(base)) if base is not None else defaults
+    found = {key: value for key, value in leaves(config) if value != defaults[key] or value != composed[key]}
+    return {key: value.value if isinstance(value, Enum) else value for key, value in found.items()}
+
+
+def overrides_of(config: RunConfig, base: RunConfig | None = None, name: str | None = None) -> list[str]:
+    """The words that compose it, without what belongs to one machine."""
+    given, before = given_keys(config, base), dict(leaves(base or RunConfig()))
+    kind = "local" if config.cluster.kind is ClusterKind.local else "slurm"
+    words = [f"cluster={kind}"]
+    for key, value in given.items():
+        if key in OF_THE_MACHINE or key == "cluster.kind":
+            continue
+        if isinstance(value, Mapping):  # a mapping is laid over the one that is there
+            words += [f"~{key}.{part}" for part in before[key] if part not in value]
+        words.append(f"{key}={written(name if key == 'name' and name else value)}")
+    return words
+
+
+def command_of(plan: Plan, base: RunConfig | None = None, name: str | None = None) -> str:
+    """The command, one key a line."""
+    verb = "run" if plan.config.cluster.kind is ClusterKind.local else "submit"
+    return " \\\n  ".join([f"muster {verb}", *(shlex.quote(word) for word in overrides_of(plan.config, base, name))])
+
+
+def written(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return written(value.value)
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{_key(key)}:{written(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(written, value)) + "]"
+    return _text(str(value))
+
+
+def _key(key: Any) -> str:
+    """Keys have no quotes there: what the grammar would take for its own is escaped."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", str(key))
+
+
+def _text(text: str) -> str:
+    """A text as it is where the grammar takes it for one, else in quotes."""
+    plain = re.fullmatch(r"[A-Za-z/_][\w./-]*", text) is not None
+    return text if plain and text.lower() not in ("null", "true", "false", "nan", "inf") else quoted(text)
+
+
+def quoted(word: str) -> str:
+    """A word as a string of Hydra's grammar that nothing resolves.
+
+    Quotes are escaped there, and backslashes only before a quote or at the end; OmegaConf's `${` is escaped likewise.
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", word)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    return f"'{text}'"
