@@ -1,10 +1,11 @@
-"""The memory that was planned beside what was measured. Pure."""
+"""The memory and the time that were planned beside what was measured. Pure."""
 
 from __future__ import annotations
 
 from conf.estimate import Need
 from conf.record import Plan
 from launcher.report import frame
+from launcher.runs.predicted import Compared
 from launcher.runs.series import Series
 from launcher.show import units
 
@@ -31,6 +32,20 @@ def memory_parts(plan: Plan, series: Series) -> list[str]:
         if need is not None:
             parts.append(frame.more(f"what {name} holds at its peak ({need.peak.name})", _terms(need)))
     return parts
+
+
+def compared_table(memory: Compared | None, step_time: Compared | None) -> str:
+    """What the plan said of memory after the first step and of the time of a step, and how it came out."""
+    rows = []
+    for name, found, form in (
+        ("memory after the first step", memory, units.size),
+        ("time of a step", step_time, lambda seconds: f"{seconds:.3g} s"),
+    ):
+        if found is not None:
+            band = f"{form(found.low)} – {form(found.high)}"
+            verdict = f"{found.ratio:.0%} of the plan{'' if found.within else ', outside its band'}"
+            rows.append((name, form(found.predicted), band, form(found.measured), verdict))
+    return frame.table(("", "planned", "from – to", "measured", ""), rows)
 
 
 def _row(name: str, need: Need, measured: float | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from launcher.compare.facets import CODE, CONFIGURATION, RESULTS, VERSIONS, show
 from launcher.compare.overrides import given_keys
 from launcher.report import frame
 from launcher.report.curves import curve_pictures
-from launcher.report.memory import memory_parts
+from launcher.report.memory import compared_table, memory_parts
 from launcher.report.story import Story
 from launcher.report.timeline import timeline_picture
 from launcher.runs.reading import EVAL_LOSS, LOSS
@@ -34,7 +34,7 @@ def run_report(story: Story, against: Story | None, now: float) -> str:
         frame.section("Attempts", frame.card(timeline_picture(story, now), _attempts(story))),
         frame.section("Evaluation", frame.card(*_evaluation(story))),
         frame.section("Samples", *_samples(story)),
-        frame.section("Memory", frame.card(*memory_parts(story.standing.plan, story.series))),
+        frame.section("Memory and time", frame.card(*_planned(story))),
         frame.section("Data", frame.card(*_data(story))),
         frame.section("Against another run", *_against(story, against)),
         frame.section("Configuration", *_configuration(story)),
@@ -144,6 +144,11 @@ def _samples(story: Story) -> list[str]:
         answers = frame.pairs([(label, shown(value)) for label, value in rows])
         parts.append(frame.card(f'<div class="sample">{frame.plain(asked)}</div>', answers))
     return [parts[0], f'<div class="cards">{"".join(parts[1:])}</div>']
+
+
+def _planned(story: Story) -> list[str]:
+    compared = compared_table(story.memory, story.step_time)
+    return [compared, *memory_parts(story.standing.plan, story.series)]
 
 
 def _data(story: Story) -> list[str]:

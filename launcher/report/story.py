@@ -15,6 +15,7 @@ from launcher.compare.overrides import command_of
 from launcher.compose.compose import compose
 from launcher.problems import ConfigurationError
 from launcher.runs.evaluations import Evaluations, read_evaluations
+from launcher.runs.predicted import Compared, compared_memory, compared_step
 from launcher.runs.read import Line, number, read_lines
 from launcher.runs.series import Series
 from launcher.runs.standing import Standing
@@ -44,6 +45,7 @@ class Story:
     """One run at one moment.
 
     `figures` are pictures by name as data URLs, `samples` lines of samples.jsonl, `command` makes the run elsewhere.
+    `memory` and `step_time` are what the plan said beside what was measured.
     """
 
     folder: RunFolder
@@ -56,6 +58,8 @@ class Story:
     figures: dict[str, str] = field(default_factory=dict)
     data: DataReport | None = None
     command: str = ""
+    memory: Compared | None = None
+    step_time: Compared | None = None
 
     @property
     def standing(self) -> Standing:
@@ -83,6 +87,8 @@ def read_story(folder: RunFolder, jobs: Mapping[str, Job] | None) -> Story:
         samples=list(islice(read_lines(folder.samples), SAMPLES)),
         figures=_figures(folder),
         data=_data(folder),
+        memory=compared_memory(folder),
+        step_time=compared_step(folder),
         command=_command(diagnosis.standing.plan),
     )
 

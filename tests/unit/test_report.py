@@ -67,9 +67,18 @@ def fill(folder: RunFolder, factor: float = 1.0) -> None:
         {"time": now + 95, "attempt": 0, "event": "warning", "text": ODD, "step": 25},
         {"time": now + 100, "attempt": 0, "event": "decision", "decision": "requeue", "state": "failed", "reason": ODD},
         {"time": now + 80, "attempt": 0, "event": "evaluation", "split": "validation", "step": 20, "loss": 0.75},
+        {
+            "time": now + 399,
+            "attempt": 1,
+            "event": "time_measured",
+            "predicted": 0.5,
+            "low": 0.4,
+            "high": 0.6,
+            "measured": 0.75,
+        },
         {"time": now + 400, "attempt": 1, "event": "attempt_ended", "state": "done", "reason": "all steps are done"},
     )
-    append(folder.samples, {"prompt": ODD, "expected": "4", "answer": ODD})
+    append(folder.samples, {"prompt": ODD, "expected": "4", "answer": ODD, "before": "gibberish"})
     (folder.path / "figures").mkdir(exist_ok=True)
     folder.figure("lengths").write_text(f"<svg xmlns='http://www.w3.org/2000/svg'>{ODD}</svg>")
     end(folder, state=State.done, reason="all steps are done", step=100, attempt=1, metrics={"eval/loss": 0.5})
@@ -91,7 +100,16 @@ def test_a_report_tells_the_whole_run_and_stands_alone(folder: RunFolder) -> Non
     text = report(folder)
     page = Page(text)
     assert page.open == []
-    for heading in ("Curves", "Attempts", "Evaluation", "Samples", "Memory", "Configuration", "Reproduce", "Events"):
+    for heading in (
+        "Curves",
+        "Attempts",
+        "Evaluation",
+        "Samples",
+        "Memory and time",
+        "Configuration",
+        "Reproduce",
+        "Events",
+    ):
         assert f"<h2>{heading}</h2>" in text
     pictures = [attributes["aria-label"] or "" for tag, attributes in page.tags if tag == "svg"]
     for words in (
@@ -104,6 +122,8 @@ def test_a_report_tells_the_whole_run_and_stands_alone(folder: RunFolder) -> Non
     assert f"muster reproduce {folder.path.name}" in page.words
     assert "optim.learning_rate" in page.words
     assert "step 100  ·" in page.words, "values under the pointer"
+    assert "gibberish" in page.words
+    assert "150% of the plan, outside its band" in page.words
     assert folder.report.stat().st_mode & 0o777 == folder.run_json.stat().st_mode & 0o777
 
 

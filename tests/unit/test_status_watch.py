@@ -15,8 +15,16 @@ import pytest
 
 from conf.layout import Attempt, RunFolder
 from conf.outcome import State
+from conf.schema import ClusterKind
 from launcher.runs.reading import LOSS, Reading
+from launcher.runs.rundir import list_runs
 from launcher.runs.standing import stand
+from launcher.runs.submissions import TRAIN, write_line
+from launcher.sweep.record import Sweep, SweptPoint
+from launcher.watch.one_run import Seen, run_page
+from launcher.watch.table import run_lines, sweep_lines
+from launcher.watch.watcher import Look, Watcher
+from slurm.parse import Job
 from tests.unit.runs import append, begin, end, make_run, metrics
 from tests.unit.terminal import OnTerminal
 
@@ -138,6 +146,50 @@ def test_a_pipe_gets_a_line_for_each_change(running: tuple[RunFolder, Attempt]) 
     told = subprocess.run([*words, "--json"], env=environment(), capture_output=True, text=True, check=True)
     (line,) = (json.loads(line) for line in told.stdout.splitlines())
     assert (line["state"], line["step"], line["nodes"]) == ("done", 60, "n1")
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        (
+            Job("7", reason="Resources", start="2100-01-02T03:04:05"),
+            "waits for nodes to become free (Resources) · would start 02 Jan 03:04, in ",
+        ),
+        (Job("7", reason="Priority", start="N/A"), "jobs of higher priority are first (Priority)"),
+        (Job("7", reason="JobHeldUser", start="2001-01-02T03:04:05"), "would start soon"),
+    ],
+    ids=["an estimate", "none", "overdue"],
+)
+def test_why_it_waits_and_when_it_would_start(tmp_path: Path, job: Job, words: str) -> None:
+    folder = make_run(tmp_path, kind=ClusterKind.slurm)
+    write_line(folder, "sent", TRAIN, job_id="7")
+    reading = Reading(folder)
+    standing = stand(folder, {"7": job}, reading)
+    look = Look(time.time(), [standing])
+    table = ["".join(text for text, _ in each) for each in run_lines(look, lambda _: None, 80, False, False)]
+    assert table[2].strip().startswith(words) or words in table[2]
+    seen = Seen(look.now, standing, reading.view(None), reading.want_curves(), [], "", [])
+    page = "\n".join("".join(text for text, _ in each) for each in run_page(seen, 80, 24, False))
+    assert words[:30] in page
+    assert "what helps: " in page
+
+
+def test_runs_of_a_sweep_that_have_ended_are_in_its_line(tmp_path: Path) -> None:
+    points = []
+    for number, state in enumerate((State.done, State.failed, None)):
+        folder = make_run(tmp_path, f"p{number}", seed=number)
+        begin(folder, pid=2**22 + 1)
+        if state is not None:
+            end(folder, state=state, step=9, metrics={"eval/loss": 0.25}, reason="because")
+        points.append(SweptPoint([f"train.seed={number}"], folder.path.name, str(folder.path), str(number)))
+    sweep = Sweep("seeds-01234567", "run", [], "/", points)
+    look = Watcher(lambda: list_runs(tmp_path), lambda: [sweep]).look()
+    named = ["".join(text for text, _ in each) for each in run_lines(look, lambda _: None, 120, False, True)]
+    assert sum("because" in row for row in named) == 1
+    assert run_lines(look, lambda _: None, 120, False, False) == []
+    shown = "\n".join("".join(text for text, _ in each) for each in sweep_lines(look, 120))
+    assert "2 failed, 1 done" in shown
+    assert "best so far: eval/loss 0.25 at train.seed=0" in shown
 
 
 def test_a_long_run_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

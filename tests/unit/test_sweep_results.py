@@ -21,6 +21,7 @@ from launcher.sweep.picture import comparison
 from launcher.sweep.ranking import Criterion, criterion_of, rank
 from launcher.sweep.record import Sweep, SweptPoint, encode_sweep
 from launcher.sweep.results import Result, as_value
+from launcher.verbs import report as report_verb
 from launcher.verbs.sweep_results import best, report
 from tests.dist.runs import write_plan
 
@@ -148,6 +149,9 @@ def test_best_agrees_with_the_files_and_the_report_holds_every_point(
     assert best(["odd", "--run-root", str(tmp_path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [(point["run"], point["value"]) for point in told["points"]] == [("run1", 1.0), ("run2", 2.0), ("run0", 3.0)]
+    assert report_verb.run(["odd", "--run-root", str(tmp_path)]) == 0
+    assert str(folder / "report.html") in capsys.readouterr().out
+    (folder / "report.html").unlink()
     assert best(["odd", "--run-root", str(tmp_path)]) == 0
     assert "best     run1: optim.learning_rate=0.1" in capsys.readouterr().out
     ElementTree.parse(folder / "best.svg")
