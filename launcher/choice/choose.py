@@ -135,7 +135,21 @@ def _reason(search: Search, best: Candidate, fits: bool) -> str:
     if not fits:
         return f"nothing fits; this comes nearest: {_short(search, best)}"
     surely = search.verdict(best).surely
-    return f"fits{'' if surely else ', but perhaps not'}, at the least {kind} of all that do"
+    host = _if_host(search, best)
+    host += " (cluster.mem is not given)" if host else ""
+    said = f"fits{'' if surely else ', but perhaps not'}{host}, at the least {kind} of all that do"
+    most, total = search.space.most_by_batch, search.config.train.global_batch_size
+    if most is not None:
+        said += f"; on more than {most} nodes some rank would have no document (train.global_batch_size={total})"
+    return said
+
+
+def _if_host(search: Search, candidate: Candidate) -> str:
+    """Of states on the host: what has to be true where nobody knows how much memory a node has."""
+    host = search.verdict(candidate).host
+    if not candidate.family.optimizer_on_host or host.capacity is not None:
+        return ""
+    return f" if a node's host gives {units.size(host.peak.likely)}"
 
 
 def _short(search: Search, candidate: Candidate) -> str:
@@ -171,7 +185,8 @@ def _alternative(search: Search, candidate: Candidate, best: Candidate, fits: bo
     cost = search.price(candidate) / search.price(best)
     kind = "GPU-hours" if search.space.device is Device.gpu else "node-hours"
     need = search.verdict(candidate).need
-    reason = f"fits, {cost:.2f} times the {kind}" if fits else _short(search, candidate)
+    host = _if_host(search, candidate)
+    reason = f"fits{host}, {cost:.2f} times the {kind}" if fits else _short(search, candidate)
     keys = overrides_of(candidate, search.space.free)
     return Alternative(
         [f"{key}={_word(value)}" for key, value in keys.items()],

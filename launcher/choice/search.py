@@ -29,9 +29,11 @@ from launcher.plan.topology import make_topology
 
 @dataclass(frozen=True)
 class Verdict:
-    """Memory of a candidate: what decides, and whether even the high estimate, or at least the likely one, is there."""
+    """Memory of a candidate: what decides, what a node's `host` holds, and whether even the high estimate, or at least
+    the likely one, is there."""
 
     need: Need
+    host: Need
     surely: bool
     likely: bool
 
@@ -145,10 +147,10 @@ class Search:
         device = device_need_of(subject, self.facts, self._held, parts, work)
         host = host_need_of(subject, self.facts, self._held, parts, work)
         if device is None:
-            return Verdict(host, host.fits is not False, host.fits is not False)
+            return Verdict(host, host, host.fits is not False, host.fits is not False)
         if host.fits is False:
-            return Verdict(host, False, False)
-        return Verdict(device, device.surely_fits is not False, device.fits is not False)
+            return Verdict(host, host, False, False)
+        return Verdict(device, host, device.surely_fits is not False, device.fits is not False)
 
     def first_that_fits(self, candidates: list[Candidate]) -> Candidate | None:
         """The first of candidates (by price) of which even the high estimate fits, else the likely one."""

@@ -77,6 +77,7 @@ class Space:
         self.config, self.facts = config, facts
         self.packed = packing != Packing.none.value
         self.free = free_keys(config)
+        self.most_by_batch: int | None = None
         topology, _ = make_topology(replace(config.cluster, nodes=1), facts)
         self.per_node, self.device = topology.ranks_per_node, topology.device
         self._tokens = document_tokens(config, facts)
@@ -92,8 +93,9 @@ class Space:
         partition = partition_of(cluster, self.facts)
         offered = (partition.nodes, partition.max_nodes) if partition else ()
         most = min([cluster.max_nodes or MOST_NODES, *(number for number in offered if number)])
-        counts = {1 << power for power in range(most.bit_length()) if 1 << power <= most} | {most}
         total = self.config.train.global_batch_size
+        self.most_by_batch = total // self.per_node if total // self.per_node < most else None
+        counts = {1 << power for power in range(most.bit_length()) if 1 << power <= most} | {most}
         return [count for count in sorted(counts) if count * self.per_node <= total] or [1]
 
     def families(self, nodes: int) -> Iterator[Family]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from launcher.facts.gather import Gatherer
     from launcher.sweep.grid import Grid, Ready
 
-HELP = "what a run would be: batch, ranks, memory, files; writes nothing"
+HELP = "what a run would be: batch, ranks, memory, time, files; writes nothing"
 EXAMPLES = """
 muster plan model=hf model.model_name_or_path=./Qwen2.5-0.5B data.train_file=train.jsonl
 muster plan experiment=gsm8k cluster=devcluster cluster.nodes=2

@@ -21,10 +21,10 @@ OPTIMIZER_BYTES = 34
 """Bytes that AdamW moves for an element: gradient, weight, two moments and the copy read, all but the first written."""
 
 FORWARD_SHARE = 1 / 3
-LATENCY_S = {Device.gpu: 30e-6, Device.cpu: 300e-6}
+LATENCY_S = {Device.gpu: 30e-6, Device.cpu: 1e-3}
 """Of a collective on one node; each doubling of the nodes adds as much."""
 
-LAYER_S = {Device.gpu: 0.6e-3, Device.cpu: 1.0e-3}
+LAYER_S = {Device.gpu: 0.6e-3, Device.cpu: 3e-3}
 """Host time of a layer's forward and backward pass: Python, launches of kernels. With ZeRO-3's hooks `HOOKS` times."""
 
 HOOKS = 1.8
@@ -66,7 +66,7 @@ class Grade:
 
 GRADES = {
     Device.gpu: (Grade(0.80, 0.95, 0.95, 0.95), Grade(0.62, 0.75, 0.75, 0.7), Grade(0.40, 0.5, 0.4, 0.0)),
-    Device.cpu: (Grade(1.50, 1.50, 1.50, 0.5), Grade(0.60, 0.75, 0.75, 0.0), Grade(0.20, 0.3, 0.3, 0.0)),
+    Device.cpu: (Grade(1.60, 1.50, 1.50, 0.5), Grade(0.90, 0.75, 0.75, 0.0), Grade(0.25, 0.3, 0.3, 0.0)),
 }
 """At best, as expected, at worst. 62 % of the peak in products is what large transformers reach on H100s and H200s."""
 
