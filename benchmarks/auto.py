@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.inputs import BIN, Case, make, muster, overrides
 from benchmarks.measure import RESULTS, machine
 
-CASE = Case(steps=12, global_batch_size=16, uneven=True, mean_length=160, max_length=512)
-STAGES, MICROS = (0, 1, 2, 3), (1, 2, 4, 8)
+CASE = Case(steps=9, global_batch_size=8, uneven=True, mean_length=160, max_length=512)
+STAGES, MICROS = (0, 1, 2, 3), (1, 2, 4)
 CHOSEN = ("parallel.zero_stage", "train.per_device_train_batch_size")
 
 
