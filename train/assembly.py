@@ -35,15 +35,18 @@ def assemble(
     data: Prepared,
     world: World,
     report: Callable[[str], None] = lambda text: None,
+    doing: Callable[[str], None] = lambda text: None,
 ) -> Assembly:
     """Load the model of a plan and shard it; a collective. Without steps to make there is no optimizer.
 
-    `report` is told which weights the model's folder does not have.
+    `report` is told which weights the model's folder does not have, `doing` what is being done.
     """
     config = plan.config
+    doing("weights")
     model = load_model(plan, layout, folder, data, report)
     task = make_task(plan, data, model, folder.model)
     model = with_method(plan, layout, model)
+    doing("DeepSpeed's engine")
     if config.train.max_steps == 0:
         return Assembly(Engine(model, None, layout.deepspeed, world.device), task, "no optimizer")
     optimizer, words = make_optimizer(model, config.optim, config.parallel, world.device, world.all_true)

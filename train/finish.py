@@ -68,7 +68,7 @@ def exported_model(training: Training) -> ExportResult:
     """
 
     def report(text: str) -> None:
-        training.journal.event("phase", phase="export", text=text)
+        training.journal.phase("export", text=text)
 
     training.journal.phase("export")
     training.stop.leave_if_asked()
@@ -116,7 +116,7 @@ def answer(training: Training) -> None:
     if 2 * parameter_count(model.parameters()) * model.dtype.itemsize > free_bytes(device):
         training.journal.warning("no samples: the exported model does not fit beside the run")
         return
-    training.journal.phase("export")
+    training.journal.phase("export", text="answering prompts before and after")
     try:
         if isinstance(training.task, SequenceClassification):
             documents = training.validation.documents

@@ -118,6 +118,10 @@ def prepared(
     seed_generators(config.train.seed + world.rank)
     journal.phase("load")
     stop.leave_if_asked()
+
+    def doing(text: str) -> None:
+        journal.phase("load", text=text)
+
     data = read_prepared(folder)
     splits = {name: data.open(name) for name in ("train", "validation", "test")}
     documents = splits["train"]
@@ -125,7 +129,7 @@ def prepared(
         documents = next((found for found in splits.values() if found), None)  # no step will ask for any
     if not documents:
         raise NoDataError(f"{folder.data_json} has no training documents")
-    assembly = assemble(plan, layout, folder, data, world, lambda text: journal.event("new_weights", text=text))
+    assembly = assemble(plan, layout, folder, data, world, lambda text: journal.event("new_weights", text=text), doing)
     engine, task = assembly.engine, assembly.task
     stop.leave_if_asked()
 
@@ -213,9 +217,11 @@ def go_on(training: Training) -> None:
     def report(text: str) -> None:
         training.journal.event("warning", text=text)
 
+    training.journal.phase("load", text="the newest checkpoint that verifies")
     info = checkpoint.newest_valid(training.folder, training.world, report)
     if info is None:
         return
+    training.journal.phase("load", text=f"checkpoint of step {info.step}")
     state = checkpoint.load(training.engine, info, training.world, training.journal)
     training.progress = Progress(
         info.step,

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S = 10.0
 PACE_STEPS = 50
+SILENT_S = 60.0
+"""How often it is said of a phase that counts nothing that it goes on."""
+
+NOTED_S = 5.0
 PHASES = {
+    "start": "starting the ranks",
     "prepare": "preparing data",
     "load": "loading model",
     "convert": "converting the checkpoint",
@@ -48,6 +53,8 @@ class View:
     done: int | None = None
     total: int | None = None
     unit: str = ""
+    part: str = ""
+    began: float | None = None
     step: int = 0
     values: Line = field(default_factory=dict)
     pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE_STEPS))
@@ -72,19 +79,32 @@ class View:
             return self._take_phase(line)
         if event == "attempt_started":
             self.pace.clear()
-            self.phase, self.done, self.total = "", None, None
+            self._enter("start", "", number(line.get("time")))
+            self.done, self.total = None, None
             ranks = line.get("world_size", "?")
             return f"attempt {line.get('attempt', 0)}: {ranks} rank{'' if ranks == 1 else 's'}"
         return describe_event(line)
 
     def _take_phase(self, line: Line) -> str:
         before = self.phase
-        self.phase = str(line.get("phase", ""))
+        self._enter(str(line.get("phase", "")), str(line.get("text") or ""), number(line.get("time")))
         self.done, self.total = line.get("done"), line.get("total")
         self.unit = str(line.get("unit", ""))
         if self.phase == "train" and isinstance(self.total, int) and self.unit in ("", "step", "steps"):
             self.total_steps = self.total
         return "" if self.phase in (before, *OFTEN) else PHASES.get(self.phase, self.phase)
+
+    def _enter(self, phase: str, part: str, at: float | None) -> None:
+        """Be in a part of a phase, since now where that is a new one."""
+        if (phase, part) != (self.phase, self.part):
+            self.phase, self.part, self.began = phase, part, at
+
+    def lasting(self, now: float) -> str:
+        """`, for 42 s`: how long a part that counts nothing has gone on, where that is worth a word."""
+        counted = self.in_steps or self.total or self.began is None
+        if counted or self.began is None or now - self.began < NOTED_S:
+            return ""
+        return f", for {units.duration(now - self.began)}"
 
     @property
     def in_steps(self) -> bool:
@@ -111,14 +131,27 @@ class View:
         """The line without its bar."""
         phase = PHASES.get(self.phase, self.phase or "starting")
         if not self.in_steps:
-            amount = f" {self.done}" + (f"/{self.total}" if self.total else "") if self.done is not None else ""
-            return f"{phase}{amount} {self.unit if amount else ''}".strip()
+            return self._phase_text(phase)
         total = f"/{self.total_steps}" if self.total_steps else ""
         parts = [f"step {self.step}{total}", *metric_words(self.values)]
         eta = self.eta_s()
         if eta is not None:
             parts.append(f"ETA {units.duration(eta)}")
         return "  ".join(parts) if self.phase == "train" else "  ".join([phase, *parts])
+
+    def _phase_text(self, phase: str) -> str:
+        """A phase with what is done of it: `preparing data: tokenising train.jsonl, 42 %`, `exporting 3/9 tensors`."""
+        if self.phase == "prepare" and self.unit:
+            share = f", {self.done / self.total:.0%}" if self.total and self.done is not None else ""
+            return f"{phase}: {last_name(self.unit)}{share}"
+        amount = f" {self.done}" + (f"/{self.total}" if self.total else "") if self.done is not None else ""
+        part = f": {self.part}" if self.part else ""
+        return f"{phase}{part}{amount}{f' {self.unit}' if amount and self.unit else ''}"
+
+
+def last_name(text: str) -> str:
+    """A text with the last names of its paths alone: `tokenising /data/train.jsonl` → `tokenising train.jsonl`."""
+    return " ".join(word.rpartition("/")[2] or word for word in text.split(" "))
 
 
 def metric_words(values: Line) -> list[str]:
@@ -186,7 +219,7 @@ class Progress:
         self._events = Follower(folder.events, from_end=True)
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._printed_at = 0.0
+        self._printed_at = self._said_at = 0.0
         self._printed = ""
 
     def __enter__(self) -> Progress:
@@ -213,8 +246,9 @@ class Progress:
                 self.say(text)
         if self._bar is not None and self._task is not None:
             done, total = self.view.fraction
-            self._bar.update(self._task, completed=done, total=total, description=self.view.text())
-        elif events or metrics:
+            text = self.view.text() + self.view.lasting(time.time())
+            self._bar.update(self._task, completed=done, total=total or None, description=text)
+        else:
             self._print_plain()
 
     def say(self, text: str) -> None:
@@ -223,13 +257,22 @@ class Progress:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=self.out, flush=True)
+            self._said_at = time.monotonic()
 
     def _print_plain(self, force: bool = False) -> None:
-        """A plain line at most every ten seconds, so that a log of a long run stays short."""
+        """A plain line at most every ten seconds, so that a log of a long run stays short.
+
+        What counts nothing says every minute that it goes on.
+        """
         now, text = time.monotonic(), self.view.text()
-        if force or (self.view.in_steps and text != self._printed and now - self._printed_at >= PLAIN_INTERVAL_S):
-            print(text, file=self.out, flush=True)
-            self._printed_at, self._printed = now, text
+        silent = now - (self._printed_at if self.view.in_steps else max(self._printed_at, self._said_at))
+        if not force and (not self.view.phase or silent < PLAIN_INTERVAL_S or text == self._printed):
+            lasting = self.view.lasting(time.time()) if silent >= SILENT_S else ""
+            if not lasting:
+                return
+            text += lasting
+        print(text, file=self.out, flush=True)
+        self._printed_at, self._printed = now, self.view.text()
 
     def _start_bar(self) -> None:
         from rich.console import Console

@@ -93,7 +93,7 @@ def _bar(seen: Seen, width: int) -> Line:
     standing, view = seen.standing, seen.view
     running = standing.state is State.running
     if running and view.phase and not view.in_steps:
-        done, total, text = view.done or 0, view.total, view.text()
+        done, total, text = view.done or 0, view.total, view.text() + view.lasting(seen.now)
     else:
         done, total = standing.step, standing.total_steps
         of = f"/{total}" if total else ""

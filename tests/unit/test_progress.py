@@ -20,8 +20,19 @@ def phase(name: str, **amounts: Any) -> dict[str, Any]:
 
 LINES = {
     "nothing yet": ([], [], "starting"),
-    "prepare": ([phase("prepare", done=120, total=400, unit="train")], [], "preparing data 120/400 train"),
+    "prepare": (
+        [phase("prepare", done=120, total=400, unit="tokenising /data/train.jsonl")],
+        [],
+        "preparing data: tokenising train.jsonl, 30%",
+    ),
+    "prepare what counts nothing": (
+        [phase("prepare", done=0, total=0, unit="drawing random weights")],
+        [],
+        "preparing data: drawing random weights",
+    ),
+    "start": ([{"time": 1.0, "event": "attempt_started", "world_size": 2}], [], "starting the ranks"),
     "load": ([phase("load")], [], "loading model"),
+    "load a part": ([phase("load"), phase("load", text="weights")], [], "loading model: weights"),
     "train before its first step": ([phase("train", total=50)], [], "training"),
     "train": (
         [phase("train", total=50)],
@@ -104,6 +115,32 @@ def test_plain_output_follows_only_what_is_new(tmp_path: Path) -> None:
     assert said.index("loading model") < said.index("warning: new") < said.index("step 5/20") < said.index("step 7/20")
     assert "step 6/20" not in said
     assert "\x1b" not in said
+
+
+def test_a_phase_that_counts_nothing_says_how_long_it_goes_on() -> None:
+    view = View()
+    view.take_event({**phase("load", text="weights"), "time": 100.0})
+    assert view.lasting(103.0) == ""
+    assert view.lasting(142.0) == ", for 42 s"
+    view.take_event({**phase("load", text="weights"), "time": 130.0})
+    assert view.lasting(142.0) == ", for 42 s", "the same part began with its first line"
+    view.take_event({**phase("load", text="DeepSpeed's engine"), "time": 140.0})
+    assert view.lasting(146.0) == ", for 6 s"
+    view.take_event({**phase("convert", done=1, total=9, unit="parts"), "time": 150.0})
+    assert view.lasting(190.0) == "", "what counts shows by itself that it goes on"
+
+
+def test_plain_output_does_not_fall_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from launcher.show import progress as module
+
+    monkeypatch.setattr(module, "SILENT_S", 0.0)
+    monkeypatch.setattr(module, "NOTED_S", 0.0)
+    folder, out = RunFolder(tmp_path), io.StringIO()
+    with Progress(folder, 20, out) as progress:
+        append(folder.events, phase("load", text="weights"))
+        progress.update()
+        progress.update()
+    assert "loading model: weights, for " in out.getvalue()
 
 
 class Terminal(io.StringIO):

@@ -82,6 +82,7 @@ class _Preparation:
         special = self._model.special
         self._model.write(self.folder.model)
         if self.plan.packing != Packing.none.value:
+            self.report("checking that packed documents do not see each other", 0, 0)
             random = self.config.model.init is ModelInit.random
             check_packing(self.config.model, self.folder.model if random else None, self.cache)
         return Prepared(
@@ -103,6 +104,7 @@ class _Preparation:
         make_root(self.cache, self.config.access)
         documents = Parts(self.config, self.cache, self._model, self._labelling, self.report)
         parts = documents.of(self._sources)
+        self.report("choosing the documents of each split", 0, 0)
         selection = select(parts, self.config, self.cache)
         if not selection.reused:
             self._model.made.append("selection")
@@ -111,6 +113,7 @@ class _Preparation:
             check_some(name, split)
         if self._labelling is not None:
             class_weights(self.config.task, self._labelling.labels, next(iter(splits.values())).open())
+        self.report("looking for duplicates and leaks", 0, 0)
         report = report_on(parts, selection, self.config.data, self._labelling.labels if self._labelling else None)
         write_data_report(self.folder.data_report, report)
         write_picture(self.folder.figure("lengths"), report)

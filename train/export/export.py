@@ -80,7 +80,7 @@ def export(
     model = engine.module
     report("writing weights")
     expected = proof.engine_logits(engine)
-    parts, error = _written(engine, world, folder, max_shard_bytes)
+    parts, error = _written(engine, world, folder, max_shard_bytes, report)
     total = sum(size for part in parts for size in part.tensors.values())
     if error is not None:
         if world.first:
@@ -112,7 +112,7 @@ def export(
 
 
 def _written(
-    engine: Engine, world: World, folder: RunFolder, max_shard_bytes: int
+    engine: Engine, world: World, folder: RunFolder, max_shard_bytes: int, report: Callable[[str], None]
 ) -> tuple[list[Part], Exception | None]:
     """All ranks' files in `export_partial`, and the first error of any rank."""
     partial = folder.export_partial
@@ -120,7 +120,7 @@ def _written(
     if error is not None:
         return [], error
     own: list[Part] = []
-    failed = attempted(lambda: own.extend(write_weights(engine, partial, max_shard_bytes)))
+    failed = attempted(lambda: own.extend(write_weights(engine, partial, max_shard_bytes, report)))
     parts = [part for parts in world.gather(own) for part in parts]
     error = world.first_error(failed)
     if error is None and len(parts) > 1:

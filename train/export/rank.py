@@ -36,7 +36,12 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
     journal = Journal(folder, attempt, active=world.first)
     journal.phase("load")
     layout = layout_of(plan, world)
-    engine = assemble(plan, layout, folder, read_prepared(folder), world).engine
+
+    def doing(text: str) -> None:
+        journal.phase("load", text=text)
+
+    engine = assemble(plan, layout, folder, read_prepared(folder), world, doing=doing).engine
+    doing("the checkpoint")
     if step is None:
         step = world.said_by_first(_best_step(folder))
     found = (
@@ -48,7 +53,9 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
         raise ExportError(f"{folder.checkpoints} has no checkpoint")
     checkpoint.load(engine, found, world, journal)
     journal.phase("export")
-    result = export_trained(engine, world, plan, layout, folder, found.step)
+    result = export_trained(
+        engine, world, plan, layout, folder, found.step, lambda text: journal.phase("export", text=text)
+    )
     journal.event(
         "exported",
         step=found.step,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +93,12 @@ def file_names(count: int) -> list[str]:
     return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
 
 
-def write_weights(engine: Engine, folder: Path, max_shard_bytes: int) -> list[Part]:
+def write_weights(
+    engine: Engine, folder: Path, max_shard_bytes: int, report: Callable[[str], None] = lambda text: None
+) -> list[Part]:
     """Write this rank's files of the model into `folder`; a collective. Returns what this rank wrote.
+
+    `report` hears which of several files it is.
 
     Raises:
         OSError: this rank's file system said so; all ranks have gone through the collectives by then.
@@ -104,6 +108,8 @@ def write_weights(engine: Engine, folder: Path, max_shard_bytes: int) -> list[Pa
     with ThreadPoolExecutor(max_workers=1) as writer:
         for number, (name, content) in enumerate(zip(file_names(len(files)), files, strict=True)):
             own = number % engine.world_size == engine.rank
+            if len(files) > 1:
+                report(f"writing weights, file {number + 1} of {len(files)}")
             if own and written:
                 # One file in memory at a time; its error is raised below, after the last collective.
                 written[-1].exception()

@@ -29,7 +29,7 @@ class Journal:
         self._metrics, self._events = Lines(folder.metrics), Lines(folder.events)
         self._attempt = attempt
         self._active = active
-        self._last_phase = ("", 0.0)
+        self._last_phase: tuple[str, str | None, float] = ("", None, 0.0)
 
     def metrics(self, step: int, values: Mapping[str, float | int]) -> None:
         """Append a line of `metrics.jsonl`; values that are not finite become the strings nan, inf and -inf."""
@@ -45,18 +45,26 @@ class Journal:
         """Append a warning to `events.jsonl`."""
         self.event("warning", text=text)
 
-    def phase(self, phase: str, done: int | None = None, total: int | None = None, unit: str | None = None) -> None:
+    def phase(
+        self,
+        phase: str,
+        done: int | None = None,
+        total: int | None = None,
+        unit: str | None = None,
+        text: str | None = None,
+    ) -> None:
         """Say what the run is doing and how far it is: its start, its end, and at most once a second between.
 
-        Each call is a sign of progress, on every rank.
+        `text` is which part of the phase it is. Each call is a sign of progress, on every rank.
         """
         PULSE.enter(phase)
         now = time.monotonic()
-        name, last = self._last_phase
-        if phase == name and done != total and now - last < PHASE_INTERVAL_S:
+        name, part, last = self._last_phase
+        counts = done is not None and done != total
+        if (phase, text) == (name, part) and counts and now - last < PHASE_INTERVAL_S:
             return
-        self._last_phase = (phase, now)
-        amounts = {"done": done, "total": total, "unit": unit}
+        self._last_phase = (phase, text, now)
+        amounts = {"done": done, "total": total, "unit": unit, "text": text}
         self.event("phase", phase=phase, **{key: value for key, value in amounts.items() if value is not None})
 
     def _append(self, file: Lines, line: Mapping[str, Any]) -> None:
