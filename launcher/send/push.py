@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from conf.layout import RunFolder
+from conf.record import read_plan
 from launcher.problems import MusterError
 from launcher.runs.rundir import require_safe
 from launcher.runs.standing import stand
@@ -26,10 +27,14 @@ def push(folders: Sequence[RunFolder], follow: bool) -> int:
     One after the other; with `follow` all at once, each until its run has ended.
 
     Raises:
-        MusterError: a run's code is not safe to use, that Python cannot be started, or too many are to be followed.
+        MusterError: a run's code is not safe to use or is a person's own program, that Python cannot be started, or too
+            many are to be followed.
     """
     for folder in folders:
         require_safe(folder)
+        if read_plan(folder.run_json).script is not None:
+            what = f"{folder.path.name} runs a program of your own, which writes to W&B itself"
+            raise MusterError(f"{what}: `wandb sync {folder.wandb}/offline-run-*` sends what it wrote offline")
     if follow and len(folders) > MOST_FOLLOWED:
         rule = f"at most {MOST_FOLLOWED} can be followed at once; push them without -f"
         raise MusterError(f"{len(folders)} runs: {rule}")

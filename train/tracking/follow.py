@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ class Follower:
         whole = text[: text.rfind(b"\n") + 1]
         self._place += len(whole)
         return [one for one in map(_decode, whole.splitlines()) if one is not None]
+
+
+def first_objects(path: Path, count: int) -> list[dict[str, Any]]:
+    """The first lines of a file that may be long; none where it is not there."""
+    try:
+        with path.open("rb") as file:
+            lines = list(islice(file, count))
+    except FileNotFoundError:
+        return []
+    return [one for one in map(_decode, lines) if one is not None]
 
 
 class Chronicle:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from conf.files import read_objects
 from conf.layout import RunFolder
 from conf.outcome import Outcome, State
 from conf.record import Plan
@@ -19,6 +18,7 @@ from conf.schema import LogModel
 from train.tracking import sdk
 from train.tracking.alerts import Alert, Sent
 from train.tracking.describe import predicted
+from train.tracking.follow import first_objects
 from train.tracking.models import log_checkpoint, log_export
 from train.tracking.redaction import redacted
 from train.tracking.sdk import STEP
@@ -100,7 +100,7 @@ class Mirror:
         count = self._plan.config.tracking.samples
         if count == 0 or name in self._tables:
             return
-        lines = [_cells(line) for line in read_objects(path)[:count]]
+        lines = [_cells(line) for line in first_objects(path, count)]
         if lines:
             self._tables.add(name)
             self._run.log({STEP: step, name: sdk.table(lines)})
