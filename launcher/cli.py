@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 the user's configuration, 3 the scheduler, 4 not found, 1 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,9 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of another encoding shows `?` for a letter it has not
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:

@@ -33,6 +33,11 @@ class Axis:
             low, high, at = math.log(low), math.log(high), math.log(at)
         return 0.5 if high == low else (at - low) / (high - low)
 
+    def whole_ticks(self) -> list[tuple[float, str]]:
+        """The ticks that are whole numbers: steps come in no parts."""
+        values = [(at, self.low + at * (self.high - self.low)) for at, _ in self.ticks()]
+        return [(at, f"{round(value):,}") for at, value in values if abs(value - round(value)) < 1e-6 * max(1, value)]
+
     def ticks(self) -> list[tuple[float, str]]:
         """Places with their labels."""
         if self.words:

@@ -88,8 +88,8 @@ def _body(plot: Plot) -> list[str]:
         y = scale.floor - scale.height * at
         parts.append(svg.line([(LEFT, y), (WIDTH - RIGHT, y)], "grid", 1))
         parts.append(svg.text(LEFT - 7, y + 4, label, "end"))
-    ticks = [(at, label) for at, label in across.ticks() if 0 <= at <= 1]
-    parts += [svg.text(LEFT + scale.width * at, scale.floor + 17, label, "middle") for at, label in ticks]
+    for at, label in across.whole_ticks():
+        parts.append(svg.text(LEFT + scale.width * at, scale.floor + 17, label, "middle"))
     parts.append(svg.line([(LEFT, scale.floor), (WIDTH - RIGHT, scale.floor)], "axis", 1))
     parts += [_moment(scale, x, words) for x, words in plot.moments]
     for name, value in plot.levels:

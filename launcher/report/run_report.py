@@ -71,7 +71,8 @@ def _figures(story: Story) -> str:
     for name, label in ((LOSS, "training loss"), (EVAL_LOSS, "evaluation loss")):
         points = story.series.points.get(name, [])
         if points:
-            rows.append((f"{points[0][1]:.3g} → {points[-1][1]:.3g}", label))
+            ends = dict.fromkeys((f"{points[0][1]:.3g}", f"{points[-1][1]:.3g}"))
+            rows.append((" → ".join(ends), label))
     found = story.evaluations
     if found.best is not None and found.best.metric != "loss":
         rows.append((f"{found.best.value:.4g}", f"best {found.best.metric}, step {found.best.step}"))

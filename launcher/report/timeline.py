@@ -26,8 +26,8 @@ def timeline_picture(story: Story, now: float) -> str:
     first = min(each.started or now for each in attempts)
     last = max(max(_end(each, story, now) for each in attempts), first + 1)
     height = TOP + ROW * len(attempts) + BOTTOM
-    body = [part for place, each in enumerate(attempts) for part in _row(each, story, place, first, last, now)]
-    body += _ticks(first, last, height)
+    body = _ticks(first, last, height)
+    body += [part for place, each in enumerate(attempts) for part in _row(each, story, place, first, last, now)]
     return svg.picture(body, WIDTH, height, f"{len(attempts)} attempts over {units.duration(last - first)}")
 
 

@@ -16,7 +16,7 @@ from conf.layout import Attempt, RunFolder
 
 Line = dict[str, Any]
 TAIL_BYTES = 64 * 1024
-WHOLE_BYTES = 1 << 20
+WHOLE_BYTES = 256 * 1024
 SAMPLE_BYTES = 8 * 1024
 
 

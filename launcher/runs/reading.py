@@ -54,12 +54,12 @@ class Reading:
             self._plan, self._plan_is = read_plan(self.folder.run_json), identity
         return self._plan
 
-    def want_curves(self) -> Series:
-        """Keep curves from here on, those of the past included."""
+    def want_curves(self, samples: int = SAMPLES) -> Series:
+        """Keep curves from here on; of a long past so many samples."""
         if self.series is None:
             self.series = Series(CURVES)
             for word in (LOSS, EVAL_LOSS):
-                earlier = sample_lines(self.folder.metrics, self._before, SAMPLES, f'"{word}"'.encode())
+                earlier = sample_lines(self.folder.metrics, self._before, samples, f'"{word}"'.encode())
                 for line in earlier:
                     self.series.take(line, only=word)
             self._metrics.offset = self._before

@@ -39,6 +39,6 @@ def curves_picture(curves: Mapping[str, Curve], ranked: Sequence[Ranked], metric
         kind, shade = colour(one, placed)
         body.append(svg.line(places, kind, 2.5 if one.place == 1 else 1.2, one.result.point.label, shade))
     body.append(svg.line([(LEFT, TOP), (LEFT, floor), (LEFT + WIDTH, floor)], "axis", 1))
-    body += [svg.text(LEFT + WIDTH * at, floor + 18, label, "middle") for at, label in across.ticks()]
+    body += [svg.text(LEFT + WIDTH * at, floor + 18, label, "middle") for at, label in across.whole_ticks()]
     about = f"{title}: {len(curves)} points, the best in red"
     return svg.picture([part for part in body if part], LEFT + WIDTH + 40, floor + 30, about)

@@ -27,7 +27,7 @@ def report_page(
     sections = [
         frame.section("Best", frame.card(*_best(ranked))),
         frame.section("Comparison", frame.card(comparison(ranked, criterion).in_page)),
-        frame.section("Curves", frame.cards(pictures)),
+        frame.section("Curves", *(frame.card(picture) for picture in pictures)),
         frame.section("Importance of parameters", frame.card(*_importance(ranked))),
         frame.section("Points", frame.card(_table(ranked, criterion))),
         frame.section("Reproduce", frame.card(frame.preformatted(_command(sweep)))),

@@ -18,7 +18,7 @@ from launcher.show.line import Line, cut, line
 from launcher.show.progress import metric_words
 from launcher.show.screen import Screen, can_draw, is_plain, size_of
 from launcher.watch.one_run import Seen, run_page
-from launcher.watch.table import Curves, heading, note_of, run_lines, sweep_lines
+from launcher.watch.table import SPARK, Curves, heading, note_of, run_lines, sweep_lines
 from launcher.watch.watcher import Look, Watcher
 
 EVERY_S = 2.0
@@ -74,7 +74,7 @@ def curves_of(watcher: Watcher) -> Curves:
     asked = count()
 
     def curves(standing: Standing) -> Series | None:
-        return watcher.reading(standing.folder).want_curves() if next(asked) < CURVES else None
+        return watcher.reading(standing.folder).want_curves(4 * SPARK) if next(asked) < CURVES else None
 
     return curves
 

@@ -77,7 +77,7 @@ def _row(
 ) -> Row:
     if standing is None:
         return Row({"point": point.label, "state": NOT_MADE}, {"state": "dim"})
-    series = watcher.reading(standing.folder).want_curves() if with_curve else None
+    series = watcher.reading(standing.folder).want_curves(4 * SPARK) if with_curve else None
     evaluated = standing.outcome.metrics.get(EVAL_LOSS) if standing.outcome else None
     if evaluated is None and series is not None and series.points[EVAL_LOSS]:
         evaluated = series.points[EVAL_LOSS][-1][1]

@@ -116,6 +116,17 @@ def test_without_colour_and_on_a_terminal_that_has_no_blocks(running: tuple[RunF
     assert not window.other
 
 
+def test_a_terminal_of_another_encoding(running: tuple[RunFolder, Attempt]) -> None:
+    root = str(running[0].path.parent)
+    terminal = on_terminal(["status", "demo", "-w", "--run-root", root], PYTHONIOENCODING="iso-8859-1")
+    try:
+        terminal.until(lambda window: "said the rank" in window.text)
+        terminal.press(b"q")
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+
+
 def test_a_dumb_terminal_gets_lines(running: tuple[RunFolder, Attempt]) -> None:
     folder, _ = running
     terminal = on_terminal(["status", "-w", "--run-root", str(folder.path.parent)], TERM="dumb")
