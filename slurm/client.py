@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm import limits, parse
+from slurm.access import Access, read_access
 from slurm.commands import Answer, SlurmError, SlurmMissingError, pauses, run_once, run_patiently
 from slurm.limits import Limits
 from slurm.parse import Account, Estimate, Job, Partition
@@ -240,7 +241,14 @@ class Client:
 
     def policy(self) -> Policy:
         """What the site does to jobs: requeue, preemption, grace."""
-        return read_policy(self._config(), self._ask(["scontrol", "-o", "show", "partition"]).stdout)
+        return read_policy(self._config(), self._rules())
+
+    def access(self) -> dict[str, Access]:
+        """Who may use each partition."""
+        return read_access(self._rules())
+
+    def _rules(self) -> str:
+        return self._ask(["scontrol", "-o", "show", "partition"]).stdout
 
     def _config(self) -> str:
         """Slurm's configuration, asked once."""

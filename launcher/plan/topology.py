@@ -12,7 +12,7 @@ from slurm.parse import Partition
 GPU_THREADS = 8
 """Most threads of a rank that computes on a GPU: the host work there is small, and more threads disturb each other."""
 
-_GRES_GPU = re.compile(r"gpu(?:[:/][^:,=()]+)?(?:[:=](\d+))?")
+_GRES_GPU = re.compile(r"gpu(?:[:/](?!\d+$)[^:,=()]+)?(?:[:=](\d+))?")
 
 
 def gpus_of_gres(gres: str | None) -> int:

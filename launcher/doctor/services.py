@@ -1,0 +1,82 @@
+"""W&B and the model hub: whether they answer from here, and whether there are keys. No key is ever shown or sent."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from launcher.doctor.finding import Finding
+
+TIMEOUT_S = 3.0
+WANDB, HUB = "https://api.wandb.ai", "https://huggingface.co"
+
+
+def examine_services() -> list[Finding]:
+    """The key of W&B; both services, at the same time, in a few seconds."""
+    addresses = {
+        "W&B": os.environ.get("WANDB_BASE_URL") or WANDB,
+        "hub": os.environ.get("HF_ENDPOINT") or HUB,
+    }
+    follows = {
+        "W&B": "tracking.mode=offline, and later `muster push RUN` from where it answers",
+        "hub": "models and data have to be folders and files, or in the hub's cache already",
+    }
+    answers = reach(list(addresses.values()))
+    found = [examine_key()]
+    for topic, address in addresses.items():
+        problem = answers[address]
+        text = f"{address} {problem or 'answers'}"
+        found.append(Finding(topic, not problem, text, follows[topic] if problem else ""))
+    return found
+
+
+def reach(addresses: list[str], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
+    """Why each address does not answer, or nothing where it does. Threads that a resolver holds up are left behind."""
+    answers: dict[str, str] = {}
+
+    def ask(address: str) -> None:
+        answers[address] = _problem(address, timeout_s)
+
+    threads = [threading.Thread(target=ask, args=(address,), daemon=True) for address in addresses]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + timeout_s + 1
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return {address: answers.get(address, f"does not answer within {timeout_s:g} s") for address in addresses}
+
+
+def _problem(address: str, timeout_s: float) -> str:
+    if not address.startswith(("https://", "http://")):
+        return "is not an address"
+    request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "muster-doctor"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s):
+            return ""
+    except urllib.error.HTTPError:
+        return ""  # it answered, with a status of its own
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        late = isinstance(reason, TimeoutError | socket.timeout)
+        return f"does not answer within {timeout_s:g} s" if late else f"cannot be reached: {reason}"
+
+
+def examine_key() -> Finding:
+    """Whether there is a key for W&B; which it is stays where it is."""
+    if os.environ.get("WANDB_API_KEY"):
+        return Finding("W&B key", True, "in the environment", "local runs see it; Slurm jobs read ~/.netrc")
+    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        there = "api.wandb.ai" in netrc.read_text(errors="replace")
+        open_to_others = netrc.stat().st_mode & 0o077 != 0
+    except OSError:
+        there = open_to_others = False
+    if there:
+        exposed = "others can read it: chmod 600" if open_to_others else ""
+        return Finding("W&B key", not open_to_others, f"in {netrc}", exposed)
+    return Finding("W&B key", False, "none", "tracking.mode=offline needs none; online: wandb login")
