@@ -88,7 +88,16 @@ MUSTER = sorted({command.line for command in ALL if command.line.startswith("mus
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A person's folder with the files that the pages speak of, and their cluster's file."""
+    """A person's folder with the files that the pages speak of, and their cluster's file; we are in it."""
+    made = make_project(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.chdir(made)
+    return made
+
+
+def make_project(tmp_path: Path) -> Path:
+    """The same folder below `tmp_path`, and a home beside it."""
     rows = {
         "train.jsonl": {"prompt": "How are you?", "response": "Fine."},
         "questions.jsonl": {"question": "2 + 2?", "answer": "4"},
@@ -125,9 +134,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site.parent.mkdir(parents=True)
     assert SITE is not None
     site.write_text(SITE[1])
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
 
 
