@@ -41,7 +41,7 @@ bench: $(VENV)/.ready  ## every benchmark this machine can run
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.ready  ## the documentation as a site, build/site/index.html; a link that leads nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 reference: $(VENV)/.ready  ## the pages that are made from the code: keys, commands, classes of failures
 	$(BIN)/python -m launcher.compose.reference > docs/reference.md

@@ -189,9 +189,11 @@ def test_other_commands_are_there() -> None:
             named = re.findall(r"\[(.*?)\]", command.line)
             assert all(extra in extras for extra in ",".join(named).split(",") if extra), command
         elif program == "python":
-            where = words[1].replace(".", "/") if words[0] == "-m" else words[0]
-            known = [ROOT / f"{where}.py", ROOT / where / "__main__.py", ROOT / where]
-            assert words[1] == "pytest" or any(path.is_file() for path in known), command
+            module = words[1] if words[0] == "-m" else words[0].removesuffix(".py")
+            where = ROOT / module.replace(".", "/")
+            assert module == "pytest" or where.with_suffix(".py").is_file() or (where / "__main__.py").is_file(), (
+                command
+            )
         else:
             assert program == "muster" or command.needs or program in HARMLESS, command
 

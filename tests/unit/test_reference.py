@@ -1,4 +1,4 @@
-"""The reference page and the keys behind it."""
+"""The pages of keys and commands are what the code says, and the keys behind them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from launcher.commands import commands
 from launcher.compose.keys import all_keys, find_key, keys, meant_by
 from launcher.compose.reference import describe, reference, undocumented
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def test_the_page_is_what_the_schema_says() -> None:
-    assert PAGE.read_text() == reference(), "run: python -m launcher.compose.reference > docs/reference.md"
+    assert (DOCS / "reference.md").read_text() == reference(), (
+        "run: python -m launcher.compose.reference > docs/reference.md"
+    )
+
+
+def test_the_commands_are_what_the_parsers_say() -> None:
+    assert (DOCS / "commands.md").read_text() == commands(), "run: python -m launcher.commands > docs/commands.md"
 
 
 def test_every_key_is_documented() -> None:
