@@ -120,7 +120,7 @@ def judge(training: Training, step: Step, saving: bool) -> Ending | None:
     if is_due(step.number, training.plan.config.train.logging_steps, training.total_steps):
         return on_logged(training, step, log(training, step))
     # What is saved has to be worth it.
-    return on_unsound(step, training.window.loss()) if saving else None
+    return on_unsound(training, step, training.window.loss()) if saving else None
 
 
 def log(training: Training, step: Step) -> float:

@@ -38,9 +38,10 @@ class LimitsConfig:
 
 
 class NonFinite(Enum):
-    """What follows from a gradient that is not finite."""
+    """What follows from gradients that are not finite."""
 
     skip = "skip"
+    roll_back = "roll_back"
     end = "end"
 
 
@@ -49,6 +50,7 @@ class OnSpike(Enum):
 
     ignore = "ignore"
     warn = "warn"
+    roll_back = "roll_back"
     end = "end"
 
 
@@ -80,16 +82,25 @@ class HealthConfig:
     non_finite: NonFinite = key(
         NonFinite.skip,
         "A step whose gradient is NaN or infinite never changes the weights. `skip`: it is left out, said, and its "
-        "batch kept in the attempt's folder; `end`: the run ends, with cause nan. Three such steps in a row end it in "
-        "any case. With fp16, where that is how the loss scale is found, neither happens.",
+        "batch kept in the attempt's folder; three such steps in a row, or more than `health.max_skipped_steps`, end "
+        "the run with cause nan. `roll_back`: then it goes back to a checkpoint instead. `end`: the first one ends it. "
+        "With fp16, where that is how the loss scale is found, nothing of it happens.",
     )
     max_skipped_steps: int = key(
-        10, "Most steps of a run that are left out so; one more ends it. Raise it for data with known bad rows."
+        10,
+        "Most steps that are left out so, in a run or since its last roll back. Raise it for data with known bad rows.",
+    )
+    max_roll_backs: int = key(
+        2,
+        "How often a run that may (`health.non_finite`, `health.spike`) goes back to the newest checkpoint from before "
+        "the trouble. It goes on with the documents after the trouble, so the updates since that checkpoint are lost; "
+        "once more ends it, with cause nan.",
     )
     spike: OnSpike = key(
         OnSpike.warn,
-        "A logged loss far above those before: nothing, a warning with the batch kept in the attempt's folder, or the "
-        "end of the run with cause nan.",
+        "A logged loss far above those before. `warn`: a warning, with the batch kept in the attempt's folder; "
+        "`roll_back`: the same, and back to a checkpoint once three logged losses in a row are so; `end`: the end of "
+        "the run, with cause nan.",
     )
     spike_factor: float = key(
         8.0,

@@ -18,6 +18,7 @@ from launcher.check.cleaning import cleaning_problems
 from launcher.check.cluster import cluster_problems
 from launcher.check.data import data_problems
 from launcher.check.evaluation import evaluation_problems
+from launcher.check.health import health_problems
 from launcher.check.labels import label_problems
 from launcher.check.method import method_problems
 from launcher.check.model import model_problems
@@ -49,6 +50,7 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
     return [
         *_run_problems(config, facts),
         *number_problems(config),
+        *health_problems(config),
         *script_problems(config, facts),
         *(() if config.task.name is TaskName.script else _training_problems(config, facts)),
         *cluster_problems(config, facts),

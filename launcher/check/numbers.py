@@ -96,6 +96,7 @@ RANGES = {
     "health.straggler_factor": AMOUNT,
     "health.collective_timeout_s": SECONDS,
     "health.max_skipped_steps": AMOUNT,
+    "health.max_roll_backs": AMOUNT,
     "health.spike_factor": Range(0, above=True),
     "health.preflight.limit_s": Range(1, 120),
     "health.preflight.scratch_gib": AMOUNT,
@@ -151,17 +152,6 @@ def number_problems(config: RunConfig) -> Iterator[Problem]:
             if not factors.holds(value):
                 yield Problem(f"{key}.{name}", f"{value:g}", factors.words(), factors.nearest(value))
     yield from _share_problems(config)
-    yield from _timeout_problems(config)
-
-
-def _timeout_problems(config: RunConfig) -> Iterator[Problem]:
-    """Ranks that would give up on a collective before the watchdog has looked who is at fault."""
-    limits = {name: value for name, value in vars(config.health.limits_s).items() if name != "prepare"}
-    name, largest = max(limits.items(), key=lambda item: item[1])
-    timeout_s = config.health.collective_timeout_s
-    if timeout_s is not None and config.health.watchdog and timeout_s < largest:
-        rule = f"is less than health.limits_s.{name}={largest:g}, for which a rank may wait"
-        yield Problem("health.collective_timeout_s", f"{timeout_s:g}", rule, f"{largest:g}")
 
 
 def _share_problems(config: RunConfig) -> Iterator[Problem]:

@@ -1,11 +1,15 @@
-"""What went wrong with the numbers of a run, from its events: steps left out, losses that jumped."""
+"""What went wrong with the numbers of a run, from its events: steps left out, losses that jumped, roll backs."""
 
 from __future__ import annotations
 
 from conf.layout import RunFolder
 from launcher.runs.read import read_lines
 
-KINDS = {"non_finite": ("step left out", "steps left out"), "spike": ("jump of the loss", "jumps of the loss")}
+KINDS = {
+    "non_finite": ("step left out", "steps left out"),
+    "spike": ("jump of the loss", "jumps of the loss"),
+    "roll_back": ("roll back", "roll backs"),
+}
 """Values of `about` in warnings of `events.jsonl`, counted by step."""
 
 

@@ -117,7 +117,8 @@ def _done(story: AttemptStory) -> str:
     if story.first_step is None:
         return "no step"
     saved = f", saved {max(story.saved)}" if story.saved else ""
-    return f"steps {story.first_step}–{story.last_step}{saved}"
+    back = "".join(f", back to {to} after {at}" for at, to in story.rolled_back)
+    return f"steps {story.first_step}–{story.last_step}{back}{saved}"
 
 
 def _end(story: AttemptStory) -> str:

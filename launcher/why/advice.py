@@ -112,7 +112,7 @@ ADVICE: tuple[Advice, ...] = (
             "look at the rows of that step: an empty target, a number that is none",
             "bf16 or fp32 where fp16 is used",
         ),
-        ("gentler", "wider_numbers"),
+        ("gentler", "go_back", "wider_numbers"),
     ),
     Advice(
         Cause.data,

@@ -54,4 +54,5 @@ def _story(story: AttemptStory) -> dict[str, Any]:
         "first_step": story.first_step,
         "last_step": story.last_step,
         "saved": list(story.saved),
+        "rolled_back": [{"step": at, "to": to} for at, to in story.rolled_back],
     }

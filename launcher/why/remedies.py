@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from conf.schema import Precision
+from conf.schema import NonFinite, Precision
 from launcher.show.units import duration, size
 from launcher.why import memory
 from launcher.why.change import Case, Change
@@ -52,6 +52,15 @@ def gentler(case: Case) -> list[Change]:
     if config.schedule.warmup_steps < 0.1:
         changes.append(Change("a longer warm-up", "schedule.warmup_steps", f"{config.schedule.warmup_steps:g}", "0.1"))
     return changes
+
+
+def go_back(case: Case) -> list[Change]:
+    """Going back to a checkpoint, where there are some."""
+    config = case.plan.config
+    if config.health.non_finite is NonFinite.roll_back or not config.checkpoint.save_steps:
+        return []
+    effect = "goes back to the checkpoint before the trouble, and on with the documents after it"
+    return [Change(effect, "health.non_finite", config.health.non_finite.value, NonFinite.roll_back.value)]
 
 
 def wider_numbers(case: Case) -> list[Change]:
@@ -140,6 +149,7 @@ REMEDIES: dict[str, Callable[[Case], list[Change]]] = {
         full_folder,
         fewer_checkpoints,
         gentler,
+        go_back,
         wider_numbers,
         missing_package,
         local_model,

@@ -14,7 +14,8 @@ from launcher.runs.read import Line, list_attempts, number, read_job, read_lines
 class AttemptStory:
     """One attempt. Steps are None where it made none; `ended` where nobody wrote its end.
 
-    `verb` is what it was started for: `agent` trains; `followed` is the decision's word.
+    `verb` is what it was started for: `agent` trains; `followed` is the decision's word. `rolled_back`: pairs of steps,
+    after the first it went back to the weights of the second.
     """
 
     attempt: Attempt
@@ -30,6 +31,7 @@ class AttemptStory:
     last_step: int | None = None
     saved: tuple[int, ...] = ()
     save_s: float | None = None
+    rolled_back: tuple[tuple[int, int], ...] = ()
 
     @property
     def number(self) -> int:
@@ -48,6 +50,7 @@ class _Seen:
     steps: list[int] = field(default_factory=list)
     saved: list[int] = field(default_factory=list)
     save_s: float | None = None
+    rolled_back: list[tuple[int, int]] = field(default_factory=list)
 
 
 def tell(folder: RunFolder) -> list[AttemptStory]:
@@ -81,6 +84,8 @@ def _take_event(seen: _Seen, line: Line) -> None:
         seconds = number(line.get("seconds"))
         if seconds is not None:
             seen.save_s = max(seconds, seen.save_s or 0.0)
+    elif kind == "warning" and line.get("about") == "roll_back":
+        seen.rolled_back.append((int(line.get("step") or 0), int(line.get("to") or 0)))
     elif kind in ("attempt_ended", "decision", "ended"):
         seen.ended = number(line.get("time"))
         seen.state = _state(line.get("state")) or seen.state
@@ -109,4 +114,5 @@ def _story(attempt: Attempt, seen: _Seen) -> AttemptStory:
         last_step=seen.steps[-1] if seen.steps else None,
         saved=tuple(seen.saved),
         save_s=seen.save_s,
+        rolled_back=tuple(seen.rolled_back),
     )

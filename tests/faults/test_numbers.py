@@ -88,6 +88,27 @@ def test_steps_are_left_out_up_to_the_budget(root: Path, figures: dict[str, Any]
     figures["steps_lost"] = len(events)
 
 
+def test_beyond_the_budget_the_run_goes_back_and_on(root: Path, figures: dict[str, Any]) -> None:
+    """The budget is one step: at the second, back to the last checkpoint; the third is the first of a new budget."""
+    keys = ["health.non_finite=roll_back", "health.max_skipped_steps=1", "checkpoint.save_steps=2"]
+    told = run_to_end(root, "run", *words(root, "back"), *keys)
+    folder = folder_of(root, "back")
+    assert folder is not None
+    assert outcome(folder)["state"] == "done"
+    (back,) = [line for line in lines(folder.events) if line.get("about") == "roll_back"]
+    assert back["step"] - 3 < back["to"] < back["step"]
+    assert f"Rolled back to the checkpoint of step {back['to']}, 1 of at most 2" in told
+    assert [line["text"].rpartition(", ")[2] for line in left_out(folder)] == ["1 of at most 1"] * 2
+    assert [line["step"] for line in lines(folder.metrics) if "health/roll_backs" in line] == [back["step"]]
+    bad = {back["step"], *(event["step"] for event in left_out(folder))}
+    assert steps_of(folder, 0) == sorted({*range(1, STEPS + 1)} - bad)
+    assert "1 roll back; the last: the gradient is not finite" in run_to_end(
+        root, "status", "back", f"--run-root={root}"
+    )
+    assert '"rolled_back": [' in json.dumps(why(root, folder))
+    figures["steps_lost"] = back["step"] - back["to"]
+
+
 def test_beyond_the_budget_the_run_ends_and_is_not_sent_again(root: Path, figures: dict[str, Any]) -> None:
     process = muster(root, "run", *words(root, "beyond"), "health.max_skipped_steps=1")
     assert process.wait(240) == 1, said(process)

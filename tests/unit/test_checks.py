@@ -295,6 +295,18 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         {"health__collective_timeout_s": 600.0, "health__limits_s__load": 7200.0},
         "collective_timeout_s=600 is less than health.limits_s.load=7200, for which a rank may wait; nearest: 7200",
     ),
+    "nothing to go back to": (
+        BASE,
+        FACTS,
+        {"health__non_finite": "roll_back", "checkpoint__save_steps": 0},
+        "health.non_finite=roll_back goes back to a checkpoint, and checkpoint.save_steps=0 has none before the end",
+    ),
+    "never back": (
+        BASE,
+        FACTS,
+        {"health__spike": "roll_back", "health__max_roll_backs": 0},
+        "health.spike=roll_back never goes back with health.max_roll_backs=0; nearest: health.max_roll_backs=2",
+    ),
     # data
     "no data": (BASE, replace(FACTS, data_files={}), {"data__train_file": None}, "none is given"),
     "no template file": (BASE, FACTS, {"data__chat_template": "chat.jinja"}, "neither a Jinja template nor a file"),

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from train.metrics.spikes import ENOUGH, REMEMBERED, deviations, remembered
-from train.numbers import Numbers
+from train.numbers import Numbers, RollBack
 
 FLAT = [2.0] * REMEMBERED
 FALLING = [4.0 * 0.95**step for step in range(REMEMBERED)]
@@ -51,3 +51,32 @@ def test_a_streak_is_what_was_left_out_without_a_gap(left_out: list[int], streak
     numbers = Numbers(left_out=left_out)
     assert numbers.streak() == streak
     assert Numbers.of_state(numbers.as_state()) == numbers
+
+
+def test_a_roll_back_begins_to_count_again() -> None:
+    numbers = Numbers(left_out=[2, 6, 7, 8, 9, 10], rolled_back=[RollBack(8, 4)])
+    assert (numbers.counted(), numbers.streak()) == ([9, 10], [9, 10])
+    assert Numbers.of_state(numbers.as_state()) == numbers
+    assert Numbers.of_state({"left_out": [1], "losses": [2.0], "jumped": True}) == Numbers([1], [2.0])  # an older run's
+
+
+BACK = [RollBack(20, 10), RollBack(30, 4)]
+
+
+@pytest.mark.parametrize(
+    ("rolled_back", "sound", "trouble", "sought"),
+    [
+        ([], 7, 8, [2, 4, 6]),
+        (BACK[:1], 17, 23, [2, 4, 6, 8]),
+        (BACK[:1], 21, 23, [2, 4, 6, 8, 10, 22]),
+        (BACK, 21, 33, [2]),
+        (BACK, 33, 41, [2, 4, 32, 34, 36, 38, 40]),
+    ],
+    ids=["first", "at-once", "later", "at-once-again", "what-was-left-behind-is-not"],
+)
+def test_what_is_from_before_the_trouble(
+    rolled_back: list[RollBack], sound: int, trouble: int, sought: list[int]
+) -> None:
+    """At once: no sound loss since the last roll back, so what it went back to is of the trouble too."""
+    numbers = Numbers(sound=sound, rolled_back=rolled_back)
+    assert [step for step in range(2, 44, 2) if numbers.is_before(step, trouble)] == sought

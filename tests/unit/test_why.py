@@ -321,6 +321,23 @@ def test_the_attempt_in_question(tmp_path: Path) -> None:
     assert cli.main(["why", str(folder.path), "--attempt", "7"]) == 4
 
 
+def test_roll_backs_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the line of the attempt, as evidence, in JSON; what helps is said where the run did not go back."""
+    folder = make_run(tmp_path)
+    write_failure(begin(folder), failure(Cause.nan, 0, message="the weights are broken"))
+    append(folder.metrics, *({"step": step, "attempt": 0, "train/loss": 2.0} for step in (1, 12)))
+    text = "the loss jumps to 9. Rolled back to the checkpoint of step 4"
+    told = {"event": "warning", "about": "roll_back", "text": text, "attempt": 0, "step": 8, "to": 4}
+    append(folder.events, told, {"event": "checkpoint", "attempt": 0, "step": 8})
+    end(folder, state=State.failed, reason="nan", attempt=0)
+    assert cli.main(["why", str(folder.path)]) == 0
+    said = capsys.readouterr().out
+    assert "steps 1–12, back to 4 after 8, saved 8" in said
+    assert text in " ".join(said.split())
+    assert re.search(r"health.non_finite\s+skip → roll_back", said)
+    assert flat(diagnose(folder, None))["attempts"][0]["rolled_back"] == [{"step": 8, "to": 4}]
+
+
 def test_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_run(tmp_path)
     assert cli.main(["why", str(folder.path)]) == 0

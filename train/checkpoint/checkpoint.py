@@ -150,6 +150,26 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
     if world.first:
         remove_leftovers(folder)
     steps, quarantined = world.said_by_first(list_checkpoints(folder) if world.first else ([], 0))
+    info = _first_that_verifies(folder, world, steps, report)
+    if info is None and (steps or quarantined):
+        raise CheckpointError(
+            f"none of the {len(steps) + quarantined} checkpoints in {folder.checkpoints} verifies, and a run does not "
+            "go back to step 0 in silence; remove the *.bad folders there to start again"
+        )
+    return info
+
+
+def newest_of(
+    folder: RunFolder, world: World, report: Callable[[str], None], accepted: Callable[[int], bool]
+) -> CheckpointInfo | None:
+    """The newest checkpoint of an `accepted` step that verifies, where there is one; otherwise as `newest_valid`."""
+    steps, _ = world.said_by_first(list_checkpoints(folder) if world.first else ([], 0))
+    return _first_that_verifies(folder, world, [step for step in steps if accepted(step)], report)
+
+
+def _first_that_verifies(
+    folder: RunFolder, world: World, steps: list[int], report: Callable[[str], None]
+) -> CheckpointInfo | None:
     for step in steps:
         path = folder.checkpoint(step)
         manifest, reason = verified(path, world)
@@ -158,11 +178,6 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
         if world.first:
             kept_as = quarantine(path)
             report(f"checkpoint of step {step} is not used: {reason}; kept as {kept_as.name}")
-    if steps or quarantined:
-        raise CheckpointError(
-            f"none of the {len(steps) + quarantined} checkpoints in {folder.checkpoints} verifies, and a run does not "
-            "go back to step 0 in silence; remove the *.bad folders there to start again"
-        )
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from conf.schema import OnSpike
 from train.checkpoint import checkpoint
 from train.checkpoint.arena import NoRoomError
 from train.checkpoint.flight import Saved
@@ -113,8 +114,12 @@ def _state(training: Training) -> dict[str, Any]:
     }
 
 
-def _retention(training: Training) -> Retention:
-    return Retention(training.plan.config.checkpoint.save_total_limit, best_step(training))
+def _retention(training: Training) -> Retention | None:
+    """None keeps all: while it is open which checkpoint is from before trouble that a run can go back from."""
+    config, numbers = training.plan.config, training.progress.numbers
+    if numbers.unproven or (numbers.jumps and config.health.spike is OnSpike.roll_back):
+        return None
+    return Retention(config.checkpoint.save_total_limit, best_step(training))
 
 
 def best_step(training: Training) -> int | None:
