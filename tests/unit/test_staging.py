@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.checkpoint.arena import Arena, NoRoomError
+from train.checkpoint.arena import PART, Arena, NoRoomError
 from train.checkpoint.engine_files import write_object
 from train.checkpoint.jobs import Write
 from train.checkpoint.staging import Staging
@@ -100,6 +100,17 @@ def test_what_is_shared_is_copied_once(arena: Arena) -> None:
     large = torch.zeros(1 << 20)
     staged(arena, {"a": {"whole": large, "view": large[:5], "again": large.view(-1, 2)}})
     assert large.nbytes < arena.size < 1.5 * large.nbytes + (1 << 22)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_large_storage_is_copied_in_parts(threads: int, arena: Arena) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        content = {"t": torch.arange((4 * PART + 12) // 4, dtype=torch.int32)}
+        assert staged(arena, {"a": content}) == {"a": plain(content)}
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_later_changes_are_not_seen(arena: Arena) -> None:

