@@ -21,6 +21,7 @@ muster status    # every run and sweep
 muster status demo    # one run in detail
 muster status -w    # all of them, live; q or Ctrl-C leaves, the runs go on
 muster status demo -w    # one run, live: curves, nodes, events, log
+muster status my-sweep    # all points of a sweep
 muster status -w --json    # a line of JSON whenever something changes
 """
 LABELS = ("state", "step", "loss", "tokens/s", "ETA", "attempt", "job", "nodes", "since", "reason")
@@ -34,7 +35,7 @@ def run(argv: list[str]) -> int:
 
     parser = Parser("status", HELP, EXAMPLES)
     parser.add_argument(
-        "run", metavar="RUN", nargs="*", help="names, ids, folders or Slurm job ids (default: all runs)"
+        "run", metavar="RUN", nargs="*", help="names, ids, folders, Slurm job ids, sweeps (default: all runs)"
     )
     parser.add_argument("-w", "--watch", action="store_true", help="live until q, Ctrl-C, or until nothing runs")
     parser.add_argument(
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
     if flags.watch:
         from launcher.watch.live import watch_runs
 
-        return watch_runs(watcher, one=len(flags.run) == 1, named=bool(flags.run), as_json=flags.json)
+        return watch_runs(watcher, named=bool(flags.run), as_json=flags.json)
     look = watcher.look()
     if flags.json:
         print(json.dumps([standing.as_json() for standing in look.standings], indent=2))
@@ -59,25 +60,25 @@ def _watcher(flags: Any, made: type[Watcher]) -> Watcher:
     """One that looks at the runs asked for, or at all runs and sweeps that there are by then."""
     from launcher.runs import rundir, target
     from launcher.sweep.folder import list_sweeps, read
+    from launcher.sweep.members import find_runs, find_sweep
 
     root = target.run_root(flags.run_root)
-    if flags.run:
-        folders = [rundir.find(argument, root) for argument in flags.run]
-        return made(lambda: folders, ended_s=0.0)
+    meant = [sweep for word in flags.run if (sweep := find_sweep(word, root)) is not None]
 
     def sweeps() -> Iterable[Sweep]:
-        return [read(folder) for folder in list_sweeps(root)]
+        return [read(folder) for folder in (meant if flags.run else list_sweeps(root))]
 
     def runs() -> Iterable[RunFolder]:
-        return rundir.list_runs(root)
+        return find_runs(flags.run, root) if flags.run else rundir.list_runs(root)
 
-    return made(runs, sweeps)
+    runs()  # a word that means nothing is said before anything is drawn
+    return made(runs, sweeps, 0.0) if flags.run else made(runs, sweeps)
 
 
 def _print(watcher: Watcher, look: Look, flags: Any) -> None:
     from launcher.show.show import Page
 
-    if len(flags.run) == 1 and look.standings:
+    if flags.run and len(look.standings) == 1 and not look.sweeps:
         Page(sys.stdout).rows(look.standings[0].plan.run_id, detail_rows(look.standings[0]))
     elif look.standings:
         _print_table(watcher, look)

@@ -42,8 +42,8 @@ def watch_pages(pages: Pages, out: TextIO) -> int:
                 return 0
 
 
-def watch_runs(watcher: Watcher, one: bool, named: bool, as_json: bool, out: TextIO | None = None) -> int:
-    """Watch runs: `one` shows a run with its curves and its log."""
+def watch_runs(watcher: Watcher, named: bool, as_json: bool, out: TextIO | None = None) -> int:
+    """Watch runs; one alone that was `named` is shown with its curves and its log."""
     out = out or sys.stdout
     if as_json or not can_draw(out):
         return _watch_plainly(watcher, as_json, out)
@@ -51,7 +51,7 @@ def watch_runs(watcher: Watcher, one: bool, named: bool, as_json: bool, out: Tex
 
     def pages(width: int, height: int) -> tuple[list[Line], bool]:
         look = watcher.look()
-        if one and look.standings:
+        if named and len(look.standings) == 1 and not look.sweeps:
             return run_page(seen(watcher, look), width, height, plain), look.live
         return table_page(watcher, look, width, height, plain, named), look.live
 

@@ -185,7 +185,7 @@ def test_stop_writes_the_word_once_and_leaves_the_agent_alone(
 ) -> None:
     append(folder.events, {"event": "phase", "phase": "prepare", "done": 3, "total": 9, "unit": "train"})
     standing = status(tmp_path, capsys)[0]
-    assert (standing["job"], standing["reason"]) == (f"local:{agent.pid}", "preparing data 3/9 train")
+    assert (standing["job"], standing["reason"]) == (f"local:{agent.pid}", "preparing data: train, 33%")
     assert cli.main(["stop", "demo", "--run-root", str(tmp_path)]) == 0
     assert folder.stop.read_text() == "stopped\n"
     assert folder.stop.stat().st_mode & 0o777 == 0o600

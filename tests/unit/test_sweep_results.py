@@ -22,6 +22,7 @@ from launcher.sweep.ranking import Criterion, criterion_of, rank
 from launcher.sweep.record import Sweep, SweptPoint, encode_sweep
 from launcher.sweep.results import Result, as_value
 from launcher.verbs import report as report_verb
+from launcher.verbs import status as status_verb
 from launcher.verbs.sweep_results import best, report
 from tests.dist.runs import write_plan
 
@@ -152,6 +153,10 @@ def test_best_agrees_with_the_files_and_the_report_holds_every_point(
     assert report_verb.run(["odd", "--run-root", str(tmp_path)]) == 0
     assert str(folder / "report.html") in capsys.readouterr().out
     (folder / "report.html").unlink()
+    assert status_verb.run(["odd", "--run-root", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "best so far: eval/loss 1 at optim.learning_rate=0.1" in said
+    assert said.count("done") >= 4
     assert best(["odd", "--run-root", str(tmp_path)]) == 0
     assert "best     run1: optim.learning_rate=0.1" in capsys.readouterr().out
     ElementTree.parse(folder / "best.svg")
