@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from conf.choice import Choice
 from conf.record import Plan
 from conf.schema import ClusterKind, RunConfig
 from launcher.facts.facts import Facts
@@ -34,18 +35,27 @@ def propose_config(
         ConfigurationError: with all problems.
     """
     from launcher.check.check import check
-    from launcher.choice.choose import choose
     from launcher.facts.gather import gather
     from launcher.plan.plan import make_plan
     from launcher.render.artifacts import render
 
     facts = look(config) if look else gather(config, fetch=fetch)
-    chosen = choose(config, facts)
-    problems = [*chosen.problems, *check(chosen.config, facts)]
+    config, choice, unchosen = without_free_keys(config, facts)
+    problems = [*unchosen, *check(config, facts)]
     if problems:
         raise ConfigurationError(problems)
-    plan = make_plan(chosen.config, facts, chosen.choice)
+    plan = make_plan(config, facts, choice)
     return Proposal(plan, facts, render(plan, facts))
+
+
+def without_free_keys(config: RunConfig, facts: Facts) -> tuple[RunConfig, Choice | None, tuple[Problem, ...]]:
+    """The configuration with what `parallel=auto` and `cluster.nodes=auto` choose, and why where they cannot."""
+    if not config.parallel.auto and config.cluster.nodes != 0:
+        return config, None, ()
+    from launcher.choice.choose import choose  # most plans have nothing to choose
+
+    chosen = choose(config, facts)
+    return chosen.config, chosen.choice, chosen.problems
 
 
 def require_fit(proposal: Proposal) -> None:

@@ -20,7 +20,7 @@ from conf.schema import RunConfig, TrainConfig
 from launcher.plan.content import content_of, difference
 from launcher.problems import ConfigurationError, Problem
 from launcher.runs.saved import require_loadable
-from launcher.send.proposal import Proposal
+from launcher.send.proposal import Proposal, without_free_keys
 
 CODE = "code/"
 SCRIPTS = ("job.sh", "job.sbatch")
@@ -80,7 +80,6 @@ def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) ->
     """
     from launcher.check.batch import world_size_of
     from launcher.check.check import check
-    from launcher.choice.choose import choose
     from launcher.compose.compose import compose
     from launcher.facts.gather import gather
     from launcher.plan.plan import make_plan
@@ -88,17 +87,16 @@ def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) ->
 
     amended = amend(plan.config, words, compose(words, config_dir))
     gathered = gather(amended)
-    chosen = choose(amended, gathered)
-    config = chosen.config
+    config, choice, unchosen = without_free_keys(amended, gathered)
     lines = refuse_changes(plan.config, config, force)
     # The run's own folder is no other run of the same name.
     others = tuple(run for run in gathered.existing_runs if run.run_id != plan.run_id)
     facts = dataclasses.replace(gathered, existing_runs=others)
     laid_out = with_known_layout(config, plan, world_size_of(config, facts))
-    problems = [*chosen.problems, *check(laid_out, facts)]
+    problems = [*unchosen, *check(laid_out, facts)]
     if problems:
         raise ConfigurationError([*problems, *_known_ranks(plan, world_size_of(config, facts), problems)])
-    made = make_plan(laid_out, facts, chosen.choice or plan.choice)
+    made = make_plan(laid_out, facts, choice or plan.choice)
     kept = dataclasses.replace(made.config, train=_with_batch_of(made.config.train, config.train))
     again = dataclasses.replace(made, config=kept, run_id=plan.run_id, run_dir=plan.run_dir)
     require_loadable(RunFolder(Path(plan.run_dir)), again)

@@ -128,6 +128,12 @@ def test_keys_that_are_given_are_kept_and_said() -> None:
         assert not set(found.choice.keys) & {given.partition("=")[0] for given in order}
 
 
+def test_a_default_that_is_given_is_kept_too() -> None:
+    facts, base = facts_for(LLAMA_1B), words("parallel=auto", *SLURM, "cluster.gpu_memory_gib=79")
+    assert chosen(compose(base), facts).config.parallel.zero_stage == 1
+    assert chosen(compose([*base, "parallel.zero_stage=3"]), facts).config.parallel.zero_stage == 3
+
+
 def test_what_was_chosen_are_plain_keys_that_plan_the_same_run() -> None:
     facts = facts_for(LLAMA_8B)
     base = words(*SLURM, "cluster.gpu_memory_gib=79", "cluster.nodes=2", "data.max_length=4096")
