@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import Any
 
 from conf.record import Plan
 from conf.schema import ClusterKind, RunConfig
+from launcher.compose.grammar import written
 
 OF_THE_MACHINE = frozenset({"run_root", "cluster.python", "cluster.slurm_conf", "data.cache_dir"})
 """Where things lie on one machine; another has its own."""
@@ -52,42 +52,3 @@ def command_of(plan: Plan, base: RunConfig | None = None, name: str | None = Non
     """The command, one key a line."""
     verb = "run" if plan.config.cluster.kind is ClusterKind.local else "submit"
     return " \\\n  ".join([f"muster {verb}", *(shlex.quote(word) for word in overrides_of(plan.config, base, name))])
-
-
-def written(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Enum):
-        return written(value.value)
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_key(key)}:{written(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(written, value)) + "]"
-    return _text(str(value))
-
-
-def _key(key: Any) -> str:
-    """Keys have no quotes there: what the grammar would take for its own is escaped."""
-    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", str(key))
-
-
-def _text(text: str) -> str:
-    """A text as it is where the grammar takes it for one, else in quotes."""
-    plain = re.fullmatch(r"[A-Za-z/_][\w./-]*", text) is not None
-    return text if plain and text.lower() not in ("null", "true", "false", "nan", "inf") else quoted(text)
-
-
-def quoted(word: str) -> str:
-    """A word as a string of Hydra's grammar that nothing resolves.
-
-    Quotes are escaped there, and backslashes only before a quote or at the end; OmegaConf's `${` is escaped likewise.
-    """
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", word)
-    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
-    text = re.sub(r"(\\+)$", r"\1\1", text)
-    return f"'{text}'"

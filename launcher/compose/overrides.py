@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from launcher.compare.overrides import quoted
+from launcher.compose.grammar import quoted
 
 REST = "--"
 """All that follows it belongs to a person's own program."""

@@ -101,7 +101,7 @@ class OnTerminal:
         self.window = Window(columns, rows)
         self._resize(self._master, columns, rows)
 
-    def until(self, seen: Callable[[Window], bool], seconds: float = 30.0) -> Window:
+    def until(self, seen: Callable[[Window], bool], seconds: float = 120.0) -> Window:
         """Read on until the window shows something."""
         deadline = time.monotonic() + seconds
         while not seen(self.window):
@@ -110,7 +110,7 @@ class OnTerminal:
                 assert seen(self.window), f"ended before; the window shows:\n{self.window.text}"
         return self.window
 
-    def end(self, seconds: float = 30.0) -> int:
+    def end(self, seconds: float = 120.0) -> int:
         """Read to its end; the exit status."""
         deadline = time.monotonic() + seconds
         while self._read():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conf.layout import RunFolder
@@ -17,8 +17,9 @@ from conf.outcome import State
 from conf.record import read_plan
 from launcher import cli
 from launcher.compare.difference import difference
-from launcher.compare.overrides import command_of, overrides_of, written
+from launcher.compare.overrides import command_of, overrides_of
 from launcher.compose.compose import compose
+from launcher.compose.grammar import written
 from launcher.plan.content import content_of
 from launcher.send.reproduce import changed_data, free_name, remarks
 from launcher.show.diff_page import diff_lines
@@ -65,6 +66,7 @@ def test_what_differs_is_aligned_and_what_is_the_same_is_counted(
     assert "nearest: configuration" in capsys.readouterr().err
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text("abc.", min_size=1), st.one_of(st.none(), st.integers(), st.text(max_size=90)), max_size=6)
 )

@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.runs.series import Series
@@ -33,6 +33,7 @@ def test_a_sparkline_is_even_over_steps_however_densely_they_were_kept() -> None
     assert sparkline(points, 10) == "▁" * 5 + "█" * 5
 
 
+@settings(deadline=None)
 @given(POINTS, st.integers(20, 100), st.integers(3, 20), st.booleans())
 def test_a_plot_keeps_its_size_whatever_it_shows(
     points: list[tuple[int, float]], width: int, height: int, plain: bool
@@ -83,6 +84,7 @@ def test_texts_are_cut_by_the_columns_they_take() -> None:
     assert cut_middle("a-very-long-name-of-a-run-12345678", 20) == "a-very-lon…-12345678"
 
 
+@settings(deadline=None)
 @given(st.integers(20, 160), st.lists(st.text("abcdef日-", max_size=40), min_size=1, max_size=4))
 def test_a_table_fits_and_keeps_what_matters(width: int, names: list[str]) -> None:
     columns = (Column("run"), Column("state"), Column("job", keep=1), Column("ETA", right=True, keep=2))
