@@ -43,6 +43,7 @@ defaults: [slurm, _self_]
 account: abc123
 partition: gpu
 gpus_per_node: 8
+gres: gpu:h100:8
 cpus_per_task: 96
 mem: '0'
 time: '24:00:00'
@@ -61,7 +62,7 @@ def main() -> None:
         rows = ({"prompt": f"{number}. {ABOUT_A_ROW}", "response": ABOUT_A_ROW} for number in range(40_000))
         (project / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         if "plan" in wanted:
-            draw("plan", PLAN, project, home, before="Files, ")
+            draw("plan", PLAN, project, home, before="Host and disk")
         if "run" in wanted:
             draw("run", "muster run", project, home)
         if {"status", "report"} & set(wanted):
@@ -145,9 +146,9 @@ def line_parts(line: Text, console: Console, top: float) -> Iterator[str]:
         plain = DIM if style and style.dim else "#d6dae3"
         colour = COLOURS.get(style.color.number if style and style.color else None, plain)
         weight = ' font-weight="bold"' if style and style.bold else ""
-        for match in re.finditer(r"[█▓░]+|[^█▓░ ]+(?: [^█▓░ ]+)*", segment.text):
+        for match in re.finditer(r"[█▓▒░▚∙]+|[^█▓▒░▚∙ ]+(?: [^█▓▒░▚∙ ]+)*", segment.text):
             x, length = MARGIN + (column + match.start()) * LETTER, len(match[0]) * LETTER
-            if match[0][0] in "█▓░":
+            if match[0][0] in "█▓▒░▚∙":
                 yield f'<rect x="{x:g}" y="{top + 2:g}" width="{length:g}" height="{LINE - 5}" fill="{colour}"/>'
             else:
                 yield (
