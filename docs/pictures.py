@@ -114,6 +114,7 @@ def report(project: Path, env: dict[str, str]) -> None:
     """Write the run's report and have Chromium draw its top."""
     subprocess.run([sys.executable, "-m", "muster", "report", "greetings"], env=env, cwd=project, check=True)
     (page,) = project.glob("runs/greetings-*/report.html")
+    page.write_text(page.read_text().replace(str(project.parent.parent), "/home"))
     flags = ["--headless=new", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={project / 'browser'}"]
     flags += ["--no-sandbox"] if os.getuid() == 0 else []
     size = ["--window-size=1280,960", f"--screenshot={FIGURES.absolute() / 'report.png'}"]
