@@ -59,7 +59,7 @@ def test_every_option_is_known_here() -> None:
     assert sorted(f"{path.parent.name}={path.stem}" for path in FILES) == sorted(
         f"{group}={option}" for group, options in OPTIONS.items() for option in options.split()
     )
-    assert len(FILES) == 90
+    assert len(FILES) == 91
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
