@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from conf.files import read_objects
 from conf.layout import RunFolder
 from conf.record import read_plan
 from train.node.agent import run_agent
@@ -46,6 +47,20 @@ def fine(folder: RunFolder, attempt: int) -> None:
 
     _meet(folder)
     sys.stderr.write("a word on standard error\n")
+    dist.destroy_process_group()
+
+
+def watched(folder: RunFolder, attempt: int) -> None:
+    """Ends once both nodes were measured."""
+    from torch import distributed as dist
+
+    deadline = time.monotonic() + 300
+    if _meet(folder) == 0:
+        while not any(line["nodes/count"] == 2 for line in read_objects(folder.system)):
+            if time.monotonic() > deadline:
+                raise TimeoutError("node 1 was not heard")
+            time.sleep(0.1)
+    _wait_in_collective()
     dist.destroy_process_group()
 
 
@@ -128,7 +143,7 @@ def _step_to(rank: int, last: int, first: int = 1) -> int:
 
 
 PROGRAMS: dict[str, Entry] = {
-    entry.__name__: entry for entry in (fine, raises, killed, segfault, exits, deaf, lasts, cut_off, sleeps, steps_on, works_alone)
+    entry.__name__: entry for entry in (fine, watched, raises, killed, segfault, exits, deaf, lasts, cut_off, sleeps, steps_on, works_alone)
 }
 
 

@@ -17,9 +17,10 @@ import msgspec
 import pytest
 
 from conf.cause import all_failures, first_cause
+from conf.files import read_objects
 from conf.layout import RunFolder
 from conf.outcome import AgentReport, Cause, Failure
-from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
+from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan, read_plan
 from conf.schema import LimitsConfig, RunConfig
 from train.node.last_words import read_failures, read_reports
 
@@ -248,6 +249,25 @@ def test_two_nodes(tmp_path: Path, port: int) -> None:
     ends = report_of(folder, 0).exits + report_of(folder, 1).exits
     assert [(end.rank, end.exit_status) for end in ends] == [(0, 0), (1, 0), (2, 0), (3, 0)]
     assert folder.attempt(0).rank_log(1, 3).read_text().startswith("sum of ranks 6\n")
+
+
+def test_both_nodes_are_measured(tmp_path: Path, port: int) -> None:
+    """Over the agents' own store, by node 0: least, mean and most, and which node is the worst."""
+    folder = make_run(tmp_path, nodes=2)
+    plan = read_plan(folder.run_json)
+    plan.config.tracking.system_interval_s = 0.5
+    folder.run_json.write_text(encode_plan(plan))
+    with (
+        agent(folder, "watched", port, node=1, nodes=2) as other,
+        agent(folder, "watched", port, node=0, nodes=2) as head,
+    ):
+        outputs = [process.communicate(timeout=400)[0] for process in (head, other)]
+    assert (head.returncode, other.returncode) == (0, 0), outputs
+    line = next(line for line in read_objects(folder.system) if line["nodes/count"] == 2)
+    assert line["attempt"] == 0
+    cpu = [line[f"nodes/cpu_percent/{end}"] for end in ("min", "mean", "max")]
+    assert 0 <= cpu[0] <= cpu[1] <= cpu[2] <= 100
+    assert set(line["worst"].values()) <= {"host0", "host1"}
 
 
 def test_other_nodes_hear_of_a_failure(tmp_path: Path, port: int) -> None:

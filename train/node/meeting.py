@@ -157,6 +157,8 @@ class Meeting(RendezvousHandler):
         if self._node == 0:
             with contextlib.suppress(NodeLostError):
                 self._hold(timeout_s if succeeded else HOLD_S)
+        if self._pulse is not None:
+            self._pulse.leave()
 
     def _tell(self, store: Store, succeeded: bool) -> None:
         try:

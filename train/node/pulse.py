@@ -16,6 +16,8 @@ from torch._C._distributed_c10d import Store
 from train.node.data_step import NodeLostError
 
 PERIOD_S = 1.0
+LEAVE_S = 2.0
+"""Longest that the end waits for a question to the store, which over a cut link has no answer."""
 FAILED = "muster/failed"
 """Key that holds the number of a node whose agent has failed."""
 
@@ -36,7 +38,9 @@ class Pulse:
         self._counts: dict[int, bytes] = {}
         self._failed: int | None = None
         self._error = ""
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
 
     def check(self) -> None:
         """Come back where all is well.
@@ -58,6 +62,11 @@ class Pulse:
                 silent,
             )
 
+    def leave(self) -> None:
+        """Hear nobody any more. A thread that is inside the store when Python ends would end it by SIGABRT."""
+        self._leaving.set()
+        self._thread.join(LEAVE_S)
+
     def _listen(self) -> None:
         count = 0
         try:
@@ -70,7 +79,8 @@ class Pulse:
                     self._heard[0] = time.monotonic()
                 if self._store.check([FAILED]):
                     self._failed = int(self._store.get(FAILED))
-                time.sleep(PERIOD_S)
+                if self._leaving.wait(PERIOD_S):
+                    return
         except RuntimeError as error:
             self._error = str(error)
 

@@ -24,6 +24,8 @@ from train.system.gpus import GpuMeter
 
 FIRST_S = 2.0
 """The first look comes early, so that short runs have one."""
+LEAVE_S = 3.0
+"""Longest that the end waits for a question to the store, which over a cut link has no answer."""
 STALE = 2.5
 """A node that said nothing new for so many intervals is left out."""
 
@@ -43,6 +45,7 @@ class Sampler:
         self._store: Store | None = None
         self._heard: dict[int, tuple[bytes, float]] = {}
         self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="sampler", daemon=True)
 
     def __enter__(self) -> Sampler:
         return self
@@ -50,13 +53,16 @@ class Sampler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """A thread that is inside the store when Python ends would end the process by SIGABRT: it is waited for."""
         self._leaving.set()
+        if self._thread.is_alive():
+            self._thread.join(LEAVE_S)
 
     def start(self, store: Store | None) -> None:
         """`store` is a connection for this thread alone; None where the node is alone."""
         self._store = store
         if self._interval_s > 0:
-            threading.Thread(target=self._sample, name="sampler", daemon=True).start()
+            self._thread.start()
 
     def _sample(self) -> None:
         counters, gpus = Counters(self._scratch), GpuMeter(os.environ.get("CUDA_VISIBLE_DEVICES"))
