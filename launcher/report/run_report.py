@@ -12,6 +12,7 @@ from launcher.compare.overrides import given_keys
 from launcher.report import frame
 from launcher.report.curves import curve_pictures
 from launcher.report.memory import compared_table, memory_parts
+from launcher.report.nodes import node_pictures
 from launcher.report.story import Story
 from launcher.report.timeline import timeline_picture
 from launcher.runs.reading import EVAL_LOSS, LOSS
@@ -35,6 +36,7 @@ def run_report(story: Story, against: Story | None, now: float) -> str:
         frame.section("Evaluation", frame.card(*_evaluation(story))),
         frame.section("Samples", *_samples(story)),
         frame.section("Memory and time", frame.card(*_planned(story))),
+        frame.section("Nodes", frame.cards(node_pictures(story))),
         frame.section("Data", frame.card(*_data(story))),
         frame.section("Against another run", *_against(story, against)),
         frame.section("Configuration", *_configuration(story)),

@@ -45,7 +45,8 @@ class Story:
     """One run at one moment.
 
     `figures` are pictures by name as data URLs, `samples` lines of samples.jsonl, `command` makes the run elsewhere.
-    `memory` and `step_time` are what the plan said beside what was measured.
+    `memory` and `step_time` are what the plan said beside what was measured; `system` is what the nodes did, by the
+    second since the first look at them.
     """
 
     folder: RunFolder
@@ -60,6 +61,7 @@ class Story:
     command: str = ""
     memory: Compared | None = None
     step_time: Compared | None = None
+    system: Series = field(default_factory=Series)
 
     @property
     def standing(self) -> Standing:
@@ -89,6 +91,7 @@ def read_story(folder: RunFolder, jobs: Mapping[str, Job] | None) -> Story:
         data=_data(folder),
         memory=compared_memory(folder),
         step_time=compared_step(folder),
+        system=_system(folder),
         command=_command(diagnosis.standing.plan),
     )
 
@@ -110,6 +113,16 @@ def read_story_events(folder: RunFolder) -> list[Event]:
                 )
             )
     return found[-EVENTS:]
+
+
+def _system(folder: RunFolder) -> Series:
+    series, first = Series(most=PLACES), None
+    for line in read_lines(folder.system):
+        at = number(line.get("time"))
+        if at is not None:
+            first = at if first is None else first
+            series.take({**line, "step": int(at - first)})
+    return series
 
 
 def _command(plan: Plan) -> str:

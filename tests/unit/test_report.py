@@ -78,6 +78,8 @@ def fill(folder: RunFolder, factor: float = 1.0) -> None:
         },
         {"time": now + 400, "attempt": 1, "event": "attempt_ended", "state": "done", "reason": "all steps are done"},
     )
+    looks = ({"nodes/cpu_percent/min": 5.0, "nodes/cpu_percent/max": 10.0 * each} for each in range(1, 5))
+    append(folder.system, *({"time": now + 60 * each, **look} for each, look in enumerate(looks)))
     append(folder.samples, {"prompt": ODD, "expected": "4", "answer": ODD, "before": "gibberish"})
     (folder.path / "figures").mkdir(exist_ok=True)
     folder.figure("lengths").write_text(f"<svg xmlns='http://www.w3.org/2000/svg'>{ODD}</svg>")
@@ -117,6 +119,7 @@ def test_a_report_tells_the_whole_run_and_stands_alone(folder: RunFolder) -> Non
         "tokens a second: tokens_per_second 900",
         "gradient norm",
         "2 attempts over",
+        "processors busy, %: least 5 at minute 0 to 5 at 3; most 10 at minute 0 to 40 at 3",
     ):
         assert any(words in picture for picture in pictures), pictures
     assert f"muster reproduce {folder.path.name}" in page.words
