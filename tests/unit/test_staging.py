@@ -42,6 +42,13 @@ class Small(nn.Module):
         self.norm = nn.BatchNorm1d(4)
 
 
+def marked(tensor: torch.Tensor, **attributes: Any) -> torch.Tensor:
+    """A tensor of the same values with attributes, as DeepSpeed gives them some."""
+    made = tensor.clone()
+    vars(made).update(attributes)
+    return made
+
+
 FLAT = torch.arange(1000, dtype=torch.float32)
 CONTENTS: dict[str, Any] = {
     "nothing": {},
@@ -57,6 +64,7 @@ CONTENTS: dict[str, Any] = {
     "an ordered mapping": OrderedDict(z=torch.ones(2), a=torch.zeros(2)),
     "bits": {"bool": torch.tensor([True, False]), "complex": torch.randn(3, dtype=torch.complex64)},
     "a conjugate": {"c": torch.randn(3, dtype=torch.complex64).conj()},
+    "a tensor that is marked": {"flat": marked(torch.randn(9), ds_id="0_74"), "other": marked(FLAT, of=FLAT[:2])},
     "sparse": {"s": torch.eye(3).to_sparse()},
 }
 
@@ -97,7 +105,7 @@ def test_staged_files_are_what_torch_writes(arena: Arena) -> None:
 
 
 def test_what_is_shared_is_copied_once(arena: Arena) -> None:
-    large = torch.zeros(1 << 20)
+    large = marked(torch.zeros(1 << 20), ds_id="0_74")
     staged(arena, {"a": {"whole": large, "view": large[:5], "again": large.view(-1, 2)}})
     assert large.nbytes < arena.size < 1.5 * large.nbytes + (1 << 22)
 

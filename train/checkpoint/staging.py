@@ -70,14 +70,17 @@ class _Twins:
         return content
 
     def _tensor(self, tensor: Tensor) -> Tensor:
-        plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided and not vars(tensor)
+        # DeepSpeed numbers its flat weights by an attribute.
+        marks = all(isinstance(value, str | int | float | None) for value in vars(tensor).values())
+        plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided and marks
         if not plain or tensor.is_quantized or tensor.is_conj() or tensor.is_neg() or tensor.device.type == "meta":
             return tensor
         storage = self._storage(tensor.untyped_storage())
         twin = torch.empty(0, dtype=tensor.dtype)
         twin.set_(storage, tensor.storage_offset(), tensor.size(), tensor.stride())
         if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(twin, tensor.requires_grad)
+            twin = nn.Parameter(twin, tensor.requires_grad)
+        vars(twin).update(vars(tensor))
         return twin.requires_grad_(tensor.requires_grad)
 
     def _storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage:
