@@ -20,8 +20,8 @@ class Term:
     kind: str = "other"
 
 
-UNSEEN = frozenset({"CUDA context", "NCCL", "agent"})
-"""Terms that a rank cannot measure of itself."""
+UNSEEN = frozenset({"CUDA context", "NCCL", "agent", "fragments"})
+"""Terms that are no part of what a rank measures of itself: bytes that torch has allocated, its own process."""
 
 CORRECTION = "correction"
 """The term by which measured runs correct the others."""

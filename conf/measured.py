@@ -32,7 +32,7 @@ MOST_TIMES = 20.0
 class Measured:
     """One run: what its plan was like, bytes and seconds as its formulas (uncorrected) predicted and as it was.
 
-    `device` is the kind of GPU, or `cpu` with its cores a rank. `memory` is of a rank's GPU, as torch reserved it, or
+    `device` is the kind of GPU, or `cpu` with its cores a rank. `memory` is of a rank's GPU, as torch allocated it, or
     on CPUs of a node. 0 stands for what was not measured.
     """
 

@@ -55,7 +55,10 @@ class Truth:
             f"memory of {whose}: {gib(self.memory)} measured, {gib(likely)} ({gib(low)} to {gib(high)}) predicted"
             f", ×{ratio:.2f}"
         )
-        self._say("memory_measured", text, measured=self.memory, predicted=likely, low=low, high=high)
+        values = {"measured": self.memory, "predicted": likely, "low": low, "high": high}
+        if self.world.device.type == "cuda":
+            values["reserved"] = torch.cuda.max_memory_reserved(self.world.device)
+        self._say("memory_measured", text, **values)
         self._news = {"plan/memory_measured_gib": self.memory / GIB, "plan/memory_predicted_gib": likely / GIB}
 
     def hear(self, values: Mapping[str, float]) -> dict[str, float]:
@@ -103,10 +106,10 @@ class Truth:
 
 
 def highest(world: World, ranks_per_node: int) -> int:
-    """Bytes at the highest: of a rank's GPU as torch reserved it, the fullest rank's; without GPUs what the processes
+    """Bytes at the highest: of a rank's GPU as torch allocated it, the fullest rank's; without GPUs what the processes
     of a node's ranks held together, the fullest node's. A collective."""
     if world.device.type == "cuda":
-        return max(world.gather(torch.cuda.max_memory_reserved(world.device)))
+        return max(world.gather(torch.cuda.max_memory_allocated(world.device)))
     held = world.gather(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
     return max(sum(held[start : start + ranks_per_node]) for start in range(0, world.size, ranks_per_node))
 
