@@ -115,7 +115,13 @@ def _taken_name(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         more = f" and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
         shown = "; ".join(lines[:_SHOWN_DIFFERENCES])
         rule = f"is taken by a run with other content, {run.path} ({shown}{more}); choose another name"
-        yield Problem("name", str(config.name), rule)
+        yield Problem("name", str(config.name), rule, _next_name(run.name))
+
+
+def _next_name(name: str) -> str:
+    """`demo-2` after `demo`, `demo-3` after `demo-2`."""
+    stem, _, number = name.rpartition("-")
+    return f"{stem}-{int(number) + 1}" if stem and number.isdecimal() else f"{name}-2"
 
 
 def _tracking_problems(config: RunConfig) -> Iterator[Problem]:

@@ -52,14 +52,18 @@ def _show_run(argument: str, flags: Any) -> int:
 
 
 def _prepare(config: RunConfig, words: list[str]) -> Ready:
+    """Data is prepared for no run, so that the name may be that of any."""
+    from dataclasses import replace
+
     from conf.schema import TaskName
+    from launcher.facts.gather import gather
     from launcher.problems import ConfigurationError, Problem
     from launcher.send.proposal import propose_config
     from launcher.sweep.grid import Ready
 
     if config.task.name is TaskName.script:
         raise ConfigurationError([Problem("task.name", "script", "reads its data itself")])
-    return Ready(propose_config(config), words)
+    return Ready(propose_config(config, look=lambda one: replace(gather(one), existing_runs=())), words)
 
 
 def _show(ready: Ready, flags: Any) -> int:

@@ -524,6 +524,7 @@ def test_a_name_is_taken_by_other_content_and_kept_by_the_same() -> None:
     found = [str(problem) for problem in check(config, replace(FACTS, existing_runs=(taken,)))]
     assert len(found) == 1
     assert "name=mine is taken by a run with other content, /runs/mine-1 (train.seed: 1 → 42)" in found[0]
+    assert found[0].endswith("choose another name; nearest: mine-2")
     assert check(other, replace(FACTS, existing_runs=(taken,))) == []
 
 
