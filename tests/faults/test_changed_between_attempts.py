@@ -11,7 +11,7 @@ from conf.layout import RunFolder
 from tests.slurm.live import lines, metrics, outcome, submit, wait_for, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
-pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
 
 STEPS = 300
 LOSS_SHARE, NORM_SHARE = 1e-5, 1e-4

@@ -37,7 +37,7 @@ from tests.slurm.person import Person
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.slurm,
-    pytest.mark.timeout(580),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill the controller of root's devcluster"),
 ]
 

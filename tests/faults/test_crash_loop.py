@@ -13,7 +13,7 @@ from conf.layout import RunFolder
 from tests.slurm.live import ENDLESS, TINY, cancel, decision, in_queue, jobs_of, outcome, submit, wait_for
 from tests.slurm.person import Person
 
-pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
 @pytest.mark.fault(18)

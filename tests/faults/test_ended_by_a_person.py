@@ -21,7 +21,7 @@ from tests.slurm.live import (
 )
 from tests.slurm.person import Person
 
-pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
 
 STATES = {"stop": "stopped", "cancel": "cancelled", "scancel": "cancelled"}
 

@@ -30,7 +30,7 @@ from tests.slurm.live import (
 )
 from tests.slurm.person import Person
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 LIMIT_S = 5.0
 PATIENCE_S = 240.0

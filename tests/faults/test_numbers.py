@@ -14,7 +14,7 @@ from tests.dist.small_models import write_model, write_tokenizer
 from tests.faults.local_runs import SHORT, folder_of, muster, run_to_end, said, steps_of, why
 from tests.slurm.live import lines, outcome
 
-pytestmark = [pytest.mark.faults, pytest.mark.fault(17), pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.fault(17), pytest.mark.timeout(900)]
 
 STEPS = 12
 POISONED_ROW = 5

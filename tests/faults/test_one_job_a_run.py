@@ -7,7 +7,7 @@ import pytest
 from tests.slurm.live import ENDLESS, ONE_NODE, cancel, metrics, outcome, submit, wait_for, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
-pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
 @pytest.mark.fault(20)

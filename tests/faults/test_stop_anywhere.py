@@ -14,7 +14,7 @@ from conf.outcome import StopReason, ask_to_stop
 from tests.faults.local_runs import LIMIT_S, SHORT, run_to_end, said, started, steps_of, wait_for
 from tests.slurm.live import lines, outcome
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 STEPS = 14
 TINY = [*SHORT, "experiment=demo", f"train.max_steps={STEPS}", "checkpoint.save_steps=5"]

@@ -30,7 +30,7 @@ from tests.slurm.live import (
 )  # fmt: skip
 from tests.slurm.person import Person
 
-pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
 def steps_of(folder: RunFolder, attempt: int) -> list[int]:

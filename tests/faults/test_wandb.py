@@ -32,7 +32,7 @@ from train.tracking.last_word import start_last_word
 from train.tracking.sdk import Patience
 from train.tracking.track import Tracker
 
-pytestmark = [pytest.mark.faults, pytest.mark.fault(21), pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.faults, pytest.mark.fault(21), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 12

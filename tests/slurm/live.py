@@ -13,7 +13,7 @@ from typing import Any
 from conf.layout import RunFolder
 from tests.slurm.person import Person
 
-LIMIT_S = 240.0
+LIMIT_S = 400.0
 TINY = [
     "experiment=demo",
     "cluster=devcluster",
