@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +20,7 @@ import torch
 from conf.layout import RunFolder
 from conf.outcome import Cause, State
 from conf.record import Layout, Plan, read_plan
-from conf.schema import Packing
+from conf.schema import Packing, RunConfig
 from train import distributed
 from train.assembly import assemble
 from train.checkpoint import checkpoint
@@ -118,60 +120,84 @@ def prepared(
     seed_generators(config.train.seed + world.rank)
     journal.phase("load")
     stop.leave_if_asked()
-
-    def doing(text: str) -> None:
-        journal.phase("load", text=text)
-
     data = read_prepared(folder)
     splits = {name: data.open(name) for name in ("train", "validation", "test")}
-    documents = splits["train"]
-    if config.train.max_steps == 0:
-        documents = next((found for found in splits.values() if found), None)  # no step will ask for any
-    if not documents:
-        raise NoDataError(f"{folder.data_json} has no training documents")
-    assembly = assemble(plan, layout, folder, data, world, lambda text: journal.event("new_weights", text=text), doing)
-    engine, task = assembly.engine, assembly.task
+    documents = documents_of(config, folder, splits)
+    assembly = assemble(
+        plan,
+        layout,
+        folder,
+        data,
+        world,
+        report=lambda text: journal.event("new_weights", text=text),
+        doing=lambda text: journal.phase("load", text=text),
+    )
     stop.leave_if_asked()
-
-    def loader_of(documents: Documents | None) -> Loader | None:
-        if documents is None or not len(documents):
-            return None
-        packed = plan.packing != "none"
-        return Loader(documents, config, layout.batch, world.rank, world.size, world.device, task.collate, packed)
-
+    loader_of = partial(batches_of, plan, layout, world, assembly.task)
     loader: TrainingBatches = cast("Loader", loader_of(documents))
     if config.data.streaming:
-        loader = stream_batches(plan, layout, folder, data, world, task, journal)
-    written = float(documents.targets.sum(dtype="int64")) / max(1, int(documents.lengths.sum(dtype="int64")))
-    operations = operations_per_token(engine.module, engine.module.config, mean_context(documents.lengths), written)
-    pace = Pace(world.gather(socket.gethostname()), config.health.straggler_factor, journal)
+        loader = stream_batches(plan, layout, folder, data, world, assembly.task, journal)
     training = Training(
         plan=plan,
         layout=layout,
         folder=folder,
         attempt=attempt,
         world=world,
-        engine=engine,
+        engine=assembly.engine,
         loader=loader,
         validation=loader_of(splits["validation"]),
         test=loader_of(splits["test"]),
         total_steps=loader.total_steps(config.train.num_train_epochs, config.train.max_steps),
         journal=journal,
         stop=stop,
-        window=Window(world, operations, peak_operations(world.device), pace),
-        task=task,
+        window=window_of(plan, assembly.engine.module, documents, world, journal),
+        task=assembly.task,
         background=Background(world, folder, plan.topology.ranks_per_node),
         saves_beside=config.checkpoint.async_save,
         truth=Truth(plan, world, journal),
     )
-    say(training, f"{batch_equation(training)}; {assembly.optimizer}; {model_in_words(training)}")
-    share = share_of(engine.module.parameters())
-    journal.event("trainable", text=share.in_words(), **asdict(share))
-    if world.first:
-        print(share.in_words(), flush=True)
+    introduce(training, assembly.optimizer)
     go_on(training)
     stop.leave_if_asked()
     return training
+
+
+def documents_of(config: RunConfig, folder: RunFolder, splits: Mapping[str, Documents | None]) -> Documents:
+    """The documents to train on; those of any split where no step will ask for them.
+
+    Raises:
+        NoDataError: there are none.
+    """
+    asked = splits.values() if config.train.max_steps == 0 else [splits["train"]]
+    for documents in asked:
+        if documents:
+            return documents
+    raise NoDataError(f"{folder.data_json} has no training documents")
+
+
+def batches_of(plan: Plan, layout: Layout, world: World, task: Task, documents: Documents | None) -> Loader | None:
+    """The batches of a split; None where it has no documents."""
+    if not documents:
+        return None
+    packed = plan.packing != "none"
+    return Loader(documents, plan.config, layout.batch, world.rank, world.size, world.device, task.collate, packed)
+
+
+def window_of(plan: Plan, model: Any, documents: Documents, world: World, journal: Journal) -> Window:
+    """What measures the steps on these documents; a collective."""
+    written = float(documents.targets.sum(dtype="int64")) / max(1, int(documents.lengths.sum(dtype="int64")))
+    operations = operations_per_token(model, model.config, mean_context(documents.lengths), written)
+    pace = Pace(world.gather(socket.gethostname()), plan.config.health.straggler_factor, journal)
+    return Window(world, operations, peak_operations(world.device), pace)
+
+
+def introduce(training: Training, optimizer: str) -> None:
+    """Say the batch, the model and what of it is trained."""
+    say(training, f"{batch_equation(training)}; {optimizer}; {model_in_words(training)}")
+    share = share_of(training.engine.module.parameters())
+    training.journal.event("trainable", text=share.in_words(), **asdict(share))
+    if training.world.first:
+        print(share.in_words(), flush=True)
 
 
 def stream_batches(
