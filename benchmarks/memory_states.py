@@ -17,19 +17,21 @@ ROADS = ((0, ""), (1, ""), (2, ""), (3, ""), (1, "optimizer"), (2, "optimizer"),
 
 WAYS = (("bf16", "full"), ("bf16", "lora"), ("fp32", "full"), ("fp32", "lora"))
 RANKS = (1, 2, 4)
-AT_ONCE = 24
+AT_ONCE = 12
 PATIENCE_S = 3000
 
 
 def cases() -> Iterator[Case]:
-    """Every road with each precision, method and number of ranks for Llama; for each further architecture every road on
-    each number of ranks, with precision and method taken in turn."""
+    """Every road of each architecture, with ranks, precision and method taken in turn; then for Llama every road with
+    each precision and method on each number of ranks."""
+    for turn, kind in enumerate(SHAPES):
+        for place, (stage, offload) in enumerate(ROADS):
+            precision, method = WAYS[(turn + place) % len(WAYS)]
+            yield Case(kind, stage, precision, RANKS[(turn + place // 2) % len(RANKS)], offload, method)
     for ranks in RANKS:
-        for turn, kind in enumerate(SHAPES):
-            for place, (stage, offload) in enumerate(ROADS):
-                way = WAYS[(turn + place + ranks) % len(WAYS)]
-                for precision, method in WAYS if kind == "llama" else [way]:
-                    yield Case(kind, stage, precision, ranks, offload, method)
+        for precision, method in WAYS:
+            for stage, offload in ROADS:
+                yield Case("llama", stage, precision, ranks, offload, method)
 
 
 def main(runs: int) -> None:
@@ -38,7 +40,7 @@ def main(runs: int) -> None:
     path = RESULTS / "memory_states.json"
     rows: list[dict[str, Any]] = json.loads(path.read_bytes())["figures"] if path.exists() else []
     done = {row["case"] for row in rows}
-    todo = [case for case in cases() if case.name not in done]
+    todo = [case for case in dict.fromkeys(cases()) if case.name not in done]
     with tempfile.TemporaryDirectory() as work:
         while todo:
             group = [case for case in todo if case.ranks == todo[0].ranks][:AT_ONCE]

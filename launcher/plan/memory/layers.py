@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from launcher.plan.shapes.decoders import FAMILIES, Family, Sizes, is_sparse, sizes_of
+from launcher.plan.shapes.decoders import FAMILIES, Family, Sizes, is_sparse, of_family, sizes_of
 from launcher.plan.shapes.pairs import bart_config, t5_config
-from launcher.plan.shapes.weights import Config, given
+from launcher.plan.shapes.weights import Config
 
 FP32 = 4
 _POST = "post_feedforward_layernorm"
@@ -112,7 +112,7 @@ def gelu_products(activation: str) -> int:
 
 
 def _decoder(config: Config, family: Family, element: int, attention: Attention) -> Stack:
-    config = given(config, family.defaults)
+    config = of_family(config, family)
     sizes = sizes_of(config)
     layers = tuple(_decoder_layer(layer, config, family, sizes, element, attention) for layer in range(sizes.layers))
     return Stack(layers, sizes.width)
@@ -149,9 +149,10 @@ def _feed_forward(layer: int, config: Config, family: Family, sizes: Sizes, elem
         chosen = int(config["num_experts_per_tok"])
         mixtral = family.experts == "mixtral"
         inner = int(config["intermediate_size" if mixtral else "moe_intermediate_size"])
-        # each chosen expert reads and writes a copy of the token
+        # each chosen expert reads and writes a copy of the token; gate and up are halves of one product, so that their
+        # gradients are laid together (integrations/moe.py, `_default_apply_gate`)
         token = element * chosen * (2 * width + 4 * inner)
-        beside = element * (2 * width + 3 * chosen * (inner + width))
+        beside = element * (2 * width + chosen * (5 * inner + 3 * width))
         if family.experts == "shared":
             token += element * (4 * int(config["shared_expert_intermediate_size"]) + width)
         return Cost(token, beside=beside)
