@@ -157,3 +157,12 @@ def test_hidden_size_under_any_name() -> None:
     assert hidden_size({"n_embd": 3}) == 3
     assert hidden_size({"text_config": {"hidden_size": 5}}) == 5
     assert hidden_size({}) is None
+
+
+def test_experts_are_counted_under_either_name() -> None:
+    saved = {name: value for name, value in EXPERTS.items() if name != "num_experts"}
+    found = [
+        count_parameters({"model_type": "qwen3_moe", **one}) for one in (EXPERTS, {**saved, "num_local_experts": 4})
+    ]
+    assert found[0] is not None
+    assert found[0] == found[1]

@@ -142,9 +142,19 @@ def sizes_of(config: Config) -> Sizes:
     )
 
 
+def of_family(config: Config, family: Family) -> dict[str, Any]:
+    """A config.json with its family's defaults; the number of experts has either of two names in it, and both here
+    (transformers 5 saves Qwen's as `num_local_experts`)."""
+    known = dict(config)
+    for name, other in (("num_experts", "num_local_experts"), ("num_local_experts", "num_experts")):
+        if known.get(name) is None and known.get(other) is not None:
+            known[name] = known[other]
+    return given(known, family.defaults)
+
+
 def decoder(config: Config, family: Family, labels: int | None) -> Shape:
     """A decoder of Llama's kind; with `labels` a head for them instead of the one for tokens."""
-    config = given(config, family.defaults)
+    config = of_family(config, family)
     sizes = sizes_of(config)
     tied = bool(config["tie_word_embeddings"])
     weights = [table("model.embed_tokens", sizes.vocabulary, sizes.width)]
