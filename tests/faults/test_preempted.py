@@ -45,11 +45,13 @@ HOG = ["--partition=main", "--nodes=1", "--nodelist=node4", "--exclusive", "--ti
 def user_signal(devcluster: Record) -> Iterator[None]:
     """A site where preemption sends the signal of `sbatch --signal` instead of SIGTERM."""
     conf, before = devcluster.slurm_conf, devcluster.slurm_conf.read_text()
-    conf.write_text(f"{before}PreemptParameters=send_user_signal\n")
-    reconfigure(devcluster)
-    yield
-    conf.write_text(before)
-    reconfigure(devcluster)
+    conf.write_text(f"{before}SlurmctldParameters=preempt_send_user_signal\n")
+    try:
+        reconfigure(devcluster)
+        yield
+    finally:
+        conf.write_text(before)
+        reconfigure(devcluster)
 
 
 @pytest.mark.fault(9)
