@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[train,serve,sweep,test,dev,docs]"
+	$(BIN)/python -m pip install --quiet --editable ".[train,serve,sweep,dashboard,test,dev,docs]"
 	touch $@
 
 demo: $(VENV)/.ready  ## train, check and try a tiny model on this machine

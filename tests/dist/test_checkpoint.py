@@ -208,14 +208,6 @@ def test_damage_is_seen_said_and_never_used(stories: dict[str, tuple[RunFolder, 
     assert [step for step, _ in results["never saved"]] == [None, None]
 
 
-def test_another_world_size_is_refused_in_words(stories: dict[str, tuple[RunFolder, list[Any]]]) -> None:
-    folder, _ = stories["zero1-fp32"]
-    (((error, _),),) = launch_each(find_each, 1, [([folder],)])[0]
-    assert isinstance(error, str)
-    assert "written by 2 ranks and this attempt has 1" in error
-    assert folder.checkpoint(5).exists()
-
-
 def save_and_die(folder: RunFolder, model: Path, limit: int | None, delay_s: float) -> None:
     """Save step 1, then be killed in the save of step 2: at a byte of a file, or after a time."""
     world = join_world()

@@ -142,7 +142,7 @@ def expected(data: tuple[Path, dict[str, Any]]) -> tuple[Curve, list[float]]:
 
 
 def test_the_cases_cover_what_may_vary() -> None:
-    assert len(EXACT) == 28
+    assert len(EXACT) == 36
     assert {(case.world, case.stage) for case in EXACT} == {(w, s) for w in WORLD_SIZES for s in range(4)}
     assert {case.packing for case in EXACT} == {"none", "exact"}
     assert {case.offload for case in EXACT} == {False, True}

@@ -93,6 +93,8 @@ def read_manifest(folder: Path) -> Manifest:
     for entry in manifest.files:
         if PurePosixPath(entry.name).is_absolute() or ".." in PurePosixPath(entry.name).parts:
             raise BadCheckpointError(f"{FILE_NAME} names a file outside the checkpoint: {entry.name}")
+        if "\0" in entry.name:
+            raise BadCheckpointError(f"{FILE_NAME} names a file that no file system can hold: {entry.name!r}")
     if not manifest.files:
         raise BadCheckpointError(f"{FILE_NAME} names no files")
     return manifest
