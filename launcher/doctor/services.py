@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def examine_services() -> list[Finding]:
     found = [examine_key()]
     for topic, address in addresses.items():
         problem = answers[address]
-        text = f"{address} {problem or 'answers'}"
+        text = f"{without_user(address)} {problem or 'answers'}"
         found.append(Finding(topic, not problem, text, follows[topic] if problem else ""))
     return found
 
@@ -51,16 +53,23 @@ def reach(addresses: list[str], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
     return {address: answers.get(address, f"does not answer within {timeout_s:g} s") for address in addresses}
 
 
+def without_user(address: str) -> str:
+    """An address without the name and password that it may carry, as it may be shown and asked."""
+    parts = urllib.parse.urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _problem(address: str, timeout_s: float) -> str:
     if not address.startswith(("https://", "http://")):
         return "is not an address"
-    request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "muster-doctor"})
+    headers = {"User-Agent": "muster-doctor"}
+    request = urllib.request.Request(without_user(address), method="HEAD", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=timeout_s):
             return ""
     except urllib.error.HTTPError:
         return ""  # it answered, with a status of its own
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         late = isinstance(reason, TimeoutError | socket.timeout)
         return f"does not answer within {timeout_s:g} s" if late else f"cannot be reached: {reason}"

@@ -45,7 +45,7 @@ def test_the_site_file_of_a_quiet_site(devcluster: Record, person: Person) -> No
 
 def test_the_site_file_of_a_strict_site(strict: Record, member: Person) -> None:
     content = found_site(member)
-    assert (content["account"], content["partition"], content["time"]) == ("lab", "gpu", "00:30:00")
+    assert (content["account"], content["partition"], content["time"]) == ("lab", "once", "1-00:00:00")
     assert (content["gpus_per_node"], content["mem"]) == (2, "0")
     text = (member.home / ".config" / "muster" / "cluster" / "found.yaml").read_text()
     assert "auto means here: a chain of jobs" in text

@@ -218,3 +218,11 @@ def test_figures_name_their_key() -> None:
     by_topic = {one.topic: one for one in findings({"inter_node_gbps": 187.25, "memory_gb_s": 2000.0})}
     assert by_topic["all-gather between nodes"].follows == "cluster.inter_node_gbps=187.2 in the site's file"
     assert not by_topic["memory of the device"].follows
+
+
+def test_a_password_in_an_address_is_neither_shown_nor_sent() -> None:
+    address = "https://me:canary@wandb.example.invalid:nowhere/api"
+    assert services.without_user(address) == "https://wandb.example.invalid:nowhere/api"
+    (problem,) = services.reach([address], timeout_s=0.5).values()
+    assert problem
+    assert "canary" not in problem
