@@ -132,14 +132,15 @@ def prepare_only(run: RunFolder, attempt: int) -> float:
     """In a rank: everything up to the first step; the sum of the weights that this rank has then."""
     from conf.record import read_plan
     from tests.dist.harness import join_world
+    from train.deadline import Deadline
     from train.metrics.journal import Journal
     from train.rank import prepared
     from train.stop import StopVote
 
     world = join_world()
     journal = Journal(run, attempt, active=world.first)
-    with StopVote(run.stop, world) as stop:
-        training = prepared(read_plan(run.run_json), run, attempt, world, journal, lambda step, values: None, stop)
+    with StopVote(run.stop, world, Deadline(run, attempt, None)) as stop:
+        training = prepared(read_plan(run.run_json), run, attempt, world, journal, stop)
     with training.engine.gathered(training.engine.module.parameters()):
         total = sum(float(parameter.double().sum()) for parameter in training.engine.module.parameters())
     return total
