@@ -173,8 +173,9 @@ def test_an_unfit_node_is_named_and_left_out(person: Person, devcluster: Record)
     assert "pre-flight of node1: scratch: 0.06 GiB free" in outcome(folder)["reason"]
     assert "has to be at least 1 GiB" in outcome(folder)["reason"]
     job = job_of(folder)
+    told = ("scontrol", "-o", "show", "job", str(job))
+    wait_for(lambda: " ExcNodeList=node1 " in person.run(*told).stdout, folder, "leaving out node1")
     start_now(person, job, folder)
-    assert " ExcNodeList=node1 " in person.run("scontrol", "-o", "show", "job", str(job)).stdout
     assert "node1" not in hosts_of(folder, 1)
     wait_for_end(folder, "done")
     (note,) = ledger(person, folder)["node1"]
