@@ -1,5 +1,6 @@
 """Draws the pictures of the documents from real output: `python docs/pictures.py` writes docs/plan.svg, docs/run.svg,
-docs/figures/status.svg (a run of the demo while it goes on) and docs/figures/report.png (its report, in Chromium).
+docs/figures/status.svg (a run of the demo while it goes on), docs/figures/report.png (its report, in Chromium) and
+docs/figures/dashboard.svg (the charts that its dashboard on W&B has, by what `--dry-run` prints).
 
 The plan is that of a folder with a Llama's config.json and some data, made for the picture; the run is the demo. Needs
 what `muster run` needs, and two minutes. `python docs/pictures.py plan` draws one of them.
@@ -17,6 +18,7 @@ import time
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -52,7 +54,7 @@ ABOUT_A_ROW = "Explain in two sentences why the sky is blue, and why it turns re
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["plan", "run", "status", "report"]
+    wanted = sys.argv[1:] or ["plan", "run", "status", "report", "dashboard"]
     with tempfile.TemporaryDirectory(prefix="picture-") as place:
         home = Path(place) / "ada"
         project = home / "project"
@@ -65,7 +67,7 @@ def main() -> None:
             draw("plan", PLAN, project, home, before="Host and disk")
         if "run" in wanted:
             draw("run", "muster run", project, home)
-        if {"status", "report"} & set(wanted):
+        if {"status", "report", "dashboard"} & set(wanted):
             watch(project, home, wanted)
 
 
@@ -96,6 +98,11 @@ def watch(project: Path, home: Path, wanted: list[str]) -> None:
             raise SystemExit("the demo failed")
     if "report" in wanted:
         report(project, env)
+    if "dashboard" in wanted:
+        words = [sys.executable, "-m", "muster", "dashboard", "greetings", "--dry-run"]
+        said = subprocess.run(words, env=env, cwd=project, check=True, capture_output=True).stdout
+        bank = json.loads(said)["workspace"]["spec"]["section"]["panelBankConfig"]
+        (FIGURES / "dashboard.svg").write_text(layout(bank["sections"]))
 
 
 def page_at(project: Path, step: int) -> list[str]:
@@ -121,6 +128,31 @@ def report(project: Path, env: dict[str, str]) -> None:
     subprocess.run(["chromium", *flags, *size, page.as_uri()], check=True, capture_output=True, cwd=project)
     if not (FIGURES / "report.png").is_file():
         raise SystemExit("Chromium drew nothing")
+
+
+def layout(sections: list[dict[str, Any]]) -> str:
+    """The sections of a workspace with their charts as cards, three a row; what W&B draws in them is W&B's."""
+    wide, high, gap, head, columns = 336, 56, 12, 34, 3
+    parts, top = [], gap
+    for section in sections:
+        parts.append(f'<text x="{gap}" y="{top + 20}" class="section">{escape(section["name"])}</text>')
+        top += head
+        for number, panel in enumerate(section["panels"]):
+            x, y = gap + number % columns * (wide + gap), top + number // columns * (high + gap)
+            config = panel["config"]
+            title, names = config.get("chartTitle") or panel["viewType"], ", ".join(config.get("metrics") or [])
+            shown = names if len(names) <= 48 else names[:47] + "…"
+            parts.append(f'<rect x="{x}" y="{y}" width="{wide}" height="{high}" rx="6" class="card"/>')
+            parts.append(f'<text x="{x + 10}" y="{y + 23}">{escape(title)}</text>')
+            parts.append(f'<text x="{x + 10}" y="{y + 43}" class="names">{escape(shown)}</text>')
+        top += -(-len(section["panels"]) // columns) * (high + gap) + gap
+    style = (
+        "text{font:13px system-ui,'DejaVu Sans',sans-serif;fill:#1c2026}.section{font-weight:600;font-size:15px}"
+        ".names{fill:#626b78;font-size:11px}.card{fill:#fff;stroke:#d5dae1}"
+    )
+    width = columns * (wide + gap) + gap
+    first = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" role="img"><style>{style}</style>'
+    return "\n".join([first, f'<rect width="{width}" height="{top}" fill="#f6f7f9"/>', *parts, "</svg>"]) + "\n"
 
 
 def picture(text: Text) -> str:
