@@ -25,7 +25,7 @@ from launcher.facts.model import ModelFacts, gather_model
 from launcher.facts.nodes import NodeFacts, gather_nodes
 from launcher.facts.runs import gather_runs
 from launcher.facts.script import ScriptFacts, gather_script
-from launcher.facts.slurm import gather_slurm
+from launcher.facts.slurm import SlurmFacts, gather_slurm
 from launcher.facts.speed import gather_saves
 from launcher.plan.content import run_name
 from launcher.plan.shapes.known import UNKNOWN_LABELS, model_config, shape_of
@@ -74,32 +74,10 @@ class Gatherer:
             "env", config.cluster.pass_env, lambda: passing(environment, config.cluster.pass_env)
         )
         asks_for_gpus = config.cluster.kind is ClusterKind.local and config.cluster.gpus_per_node != 0
-        asks_slurm = config.cluster.kind is ClusterKind.slurm
-        slurm = self._once("slurm", config.cluster, lambda: gather_slurm(config.cluster)) if asks_slurm else None
-        nodes = NodeFacts()
-        if slurm is not None:
-            nodes = self._once("nodes", config.cluster, lambda: gather_nodes(config.cluster, slurm, cwd))
+        slurm, nodes = self._site(config, cwd)
         code = self._once("code", run_root, lambda: _gather_code(cwd, run_root))
-        model, data_files, script = ModelFacts(), dict[str, DataFile](), ScriptFacts()
-        if config.task.name is TaskName.script:
-            own = config.train.entrypoint or ""
-            script = self._once("script", own, lambda: gather_script(own, cwd, code.root, code.project))
-        else:
-            python = config.cluster.python
-            model = self._once("model", (config.model, python), lambda: gather_model(config.model, cwd, hub))
-            data_files = self._once(
-                "data", (config.data, python), lambda: gather_data(config.data, cwd, BUILTIN_DATA, hub)
-            )
+        model, data_files, script = self._work(config, cwd, hub, code)
         versions = self._once("versions", "", facts_machine.versions)
-        workshop = Workshop(
-            hub.python,
-            environment,
-            versions.get("transformers", ""),
-            cache_folder(environment) if self._remember else None,
-        )
-        made = self._once(
-            "made", (config.model, config.task, config.cluster.python), lambda: _made(config, model, workshop)
-        )
         measurements = measurements_folder(config.cluster.measurements, cwd, environment)
         return Facts(
             user=_user(),
@@ -117,9 +95,9 @@ class Gatherer:
             passed_env=passed,
             model=model,
             data_files=data_files,
-            made=made,
+            made=self._weights(config, model, hub, versions.get("transformers", "")),
             existing_runs=runs,
-            saves=self._once("saves", run_root, lambda: gather_saves(run_root)) if asks_slurm else (),
+            saves=self._once("saves", run_root, lambda: gather_saves(run_root)) if slurm is not None else (),
             measurements=str(measurements),
             measured=self._once("measured", measurements, lambda: read_measured(measurements)),
             chat_template=_template(config.data.chat_template, cwd),
@@ -129,6 +107,35 @@ class Gatherer:
             script=script,
             notes=tuple(notes),
         )
+
+    def _site(self, config: RunConfig, cwd: Path) -> tuple[SlurmFacts | None, NodeFacts]:
+        """What Slurm says, and which of its nodes are known to be bad."""
+        cluster = config.cluster
+        if cluster.kind is not ClusterKind.slurm:
+            return None, NodeFacts()
+        slurm = self._once("slurm", cluster, lambda: gather_slurm(cluster))
+        return slurm, self._once("nodes", cluster, lambda: gather_nodes(cluster, slurm, cwd))
+
+    def _work(
+        self, config: RunConfig, cwd: Path, hub: Hub, code: CodeFacts
+    ) -> tuple[ModelFacts, dict[str, DataFile], ScriptFacts]:
+        """What is trained and on what: a model and data, or a program of a person's own."""
+        if config.task.name is TaskName.script:
+            own = config.train.entrypoint or ""
+            script = self._once("script", own, lambda: gather_script(own, cwd, code.root, code.project))
+            return ModelFacts(), {}, script
+        python = config.cluster.python
+        model = self._once("model", (config.model, python), lambda: gather_model(config.model, cwd, hub))
+        files = self._once("data", (config.data, python), lambda: gather_data(config.data, cwd, BUILTIN_DATA, hub))
+        return model, files, ScriptFacts()
+
+    def _weights(self, config: RunConfig, model: ModelFacts, hub: Hub, transformers: str) -> Made:
+        """The weights of a model that no formula knows."""
+        environment = dict(os.environ)
+        remembered = cache_folder(environment) if self._remember else None
+        workshop = Workshop(hub.python, environment, transformers, remembered)
+        asked = config.model, config.task, config.cluster.python
+        return self._once("made", asked, lambda: _made(config, model, workshop))
 
     def _once(self, what: str, asked: object, look: Callable[[], T]) -> T:
         """What `look` sees, which depends on `asked` alone."""
