@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.inputs import BIN, shared_data
-from benchmarks.measure import RESULTS, machine
+from benchmarks.measure import RESULTS, draw_curves, machine
 
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "banking77.svg"
 EPOCHS = 5
@@ -32,7 +32,7 @@ LORA = ("method=lora", "optim.learning_rate=2e-3")
 
 
 def main(runs: int) -> None:
-    """Each side `runs` times in turn (one is enough for the accuracy); table and JSON."""
+    """All sides `runs` times (one is enough for the accuracy); table, JSON and picture."""
     model, data = model_folder(), shared_data("banking77")
     found: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as work:
@@ -49,7 +49,9 @@ def main(runs: int) -> None:
         "figures": found,
     }
     (RESULTS / "banking77.json").write_text(json.dumps(content, indent=2) + "\n")
-    draw({name: results[-1] for name, results in found.items()}, FIGURE)
+    last = {name: results[-1] for name, results in found.items()}
+    curves = {f"{name}: {one['accuracy']:.1%} right on the test rows": one["curve"] for name, one in last.items()}
+    draw_curves(curves, FIGURE, "training loss", yscale="log")
     print("\n".join(table(content["title"], found)))
 
 
@@ -85,22 +87,6 @@ def table(title: Any, found: dict[str, list[dict[str, Any]]]) -> list[str]:
         cells = [f"{means[key]:.4g}" for key in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
-
-
-def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """The training losses over the steps, and the accuracy on the test rows in the legend, as SVG."""
-    from matplotlib.figure import Figure
-
-    path.parent.mkdir(exist_ok=True)
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for name, result in found.items():
-        steps, losses = zip(*result["curve"], strict=True)
-        axes.plot(steps, losses, linewidth=1, label=f"{name}: {result['accuracy']:.1%}")
-    axes.set(xlabel="step", ylabel="training loss", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend(title="accuracy on the test rows")
-    figure.savefig(path, metadata={"Date": None})
 
 
 def muster(root: Path, model: Path, data: Path, *more: str) -> dict[str, Any]:

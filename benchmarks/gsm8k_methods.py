@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.banking77 import timed
 from benchmarks.inputs import BIN, shared_data
-from benchmarks.measure import RESULTS, machine
+from benchmarks.measure import RESULTS, draw_curves, machine
 
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "gsm8k-methods.svg"
 BASE_STEPS, STEPS, EVAL_STEPS = 400, 200, 20
@@ -55,7 +55,7 @@ def main(runs: int) -> None:
         "figures": found,
     }
     (RESULTS / "gsm8k_methods.json").write_text(json.dumps(content, indent=2) + "\n")
-    draw({name: result["curve"] for name, result in found.items()}, FIGURE)
+    draw_curves({name: result["curve"] for name, result in found.items()}, FIGURE, "validation loss")
     print("\n".join(table(str(content["title"]), found)))
 
 
@@ -107,22 +107,6 @@ def table(title: str, found: dict[str, dict[str, Any]]) -> list[str]:
         values = (curve[0][1], curve[-1][1], result["step_s"], result["host_peak_gib"], result["trainable_share"])
         lines.append(f"| {name} | {' | '.join(f'{value:.4g}' for value in values)} |")
     return lines
-
-
-def draw(curves: dict[str, Curve], path: Path) -> None:
-    """The validation losses over the steps as SVG."""
-    from matplotlib.figure import Figure
-
-    path.parent.mkdir(exist_ok=True)
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for name, curve in curves.items():
-        axes.plot([step for step, _ in curve], [loss for _, loss in curve], marker=".", label=name)
-    axes.set_xlabel("step")
-    axes.set_ylabel("validation loss")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -115,6 +115,22 @@ def seconds_of(command: list[str], env: dict[str, str] | None = None, cwd: Path 
     return seconds
 
 
+def draw_curves(curves: dict[str, list[tuple[int, float]]], path: Path, loss: str, **more: Any) -> None:
+    """Losses over the steps as SVG, a line for each name; `more` are matplotlib's settings of axes."""
+    from matplotlib.figure import Figure
+
+    path.parent.mkdir(exist_ok=True)
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        steps, losses = zip(*curve, strict=True)
+        axes.plot(steps, losses, marker="." if len(curve) < 50 else "", linewidth=1.2, label=name)
+    axes.set(xlabel="step", ylabel=loss, **more)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
 def machine() -> dict[str, str]:
     """Processor, cores, GPUs and the versions that matter."""
     packages = ("torch", "deepspeed", "transformers", "hydra-core", "accelerate", "muster")
