@@ -42,6 +42,7 @@ WATCHED = [
     "tracking=none",
 ]
 FAIR_STEPS = 40
+STEP_S = 0.15
 FLAG = "sleep now"
 LOCAL = ["experiment=demo", *WATCHED, "train.max_steps=5000"]
 CODE = """
@@ -231,12 +232,15 @@ def test_a_stopped_rank_on_slurm(person: Person, figures: dict[str, Any]) -> Non
 
 @pytest.mark.fault(8)
 def test_a_slow_rank_is_named_and_lives(tmp_path: Path, figures: dict[str, Any]) -> None:
-    """Nobody is named while nobody is slow; then rank 1 sleeps in each forward pass, as long as a step took before."""
+    """Nobody is named while nobody is slow; then rank 1 sleeps in each forward pass, at least as long as a step took.
+
+    Steps are compared over two seconds: in fewer than 50 only where steps are not of milliseconds.
+    """
     with running(tmp_path, *with_own_model(tmp_path), "name=slow", "health.watchdog=false") as folder:
         await_true(lambda: last_step(folder) >= FAIR_STEPS, tmp_path, f"step {FAIR_STEPS}")
         assert stragglers(folder) == []
         begun = metrics(folder)[-1]
-        sleep_from_now(tmp_path, begun["perf/step_time_s"])
+        sleep_from_now(tmp_path, max(begun["perf/step_time_s"], STEP_S))
         await_true(lambda: stragglers(folder), tmp_path, "a warning")
         (warning,) = stragglers(folder)
         await_true(lambda: len(after(folder, warning["time"])) >= 3, tmp_path, "three more steps")

@@ -163,6 +163,7 @@ def test_one_job_at_a_time_and_a_dead_one_does_not_hold(run: RunFolder) -> None:
         said, _ = third.communicate(timeout=30)
         assert third.returncode == 0, said
         assert f"local:{pid} is gone" in said
+        _wait_until(lambda: not run.lock.exists())  # it is let go of after the job's end
     first.communicate(timeout=30)
 
 
