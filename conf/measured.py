@@ -10,12 +10,12 @@ import contextlib
 import math
 import os
 import stat
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from conf.others_files import printable, read_end
 from conf.schema import Offload, RunConfig
 
 DEFAULT_FOLDER = "muster/measured"
@@ -120,7 +120,7 @@ def read_measured(folder: Path) -> tuple[Measured, ...]:
     found: list[Measured] = []
     for path in sorted(paths)[:MOST_FILES]:
         with contextlib.suppress(OSError):
-            found += _records(_end_of(path))
+            found += _records(read_end(path, MOST_BYTES, owner=int(path.stem)))
     last = {(record.run, record.stage, record.device): record for record in sorted(found, key=lambda one: one.time)}
     return tuple(sorted(last.values(), key=lambda record: record.time))
 
@@ -131,26 +131,5 @@ def _records(content: bytes) -> list[Measured]:
         with contextlib.suppress(msgspec.DecodeError):
             record = msgspec.json.decode(line, type=Measured)
             if record.memory_ratio is not None or record.time_ratio is not None:
-                found.append(_printable(record))
+                found.append(printable(record))
     return found
-
-
-def _end_of(path: Path) -> bytes:
-    """The end of a regular file that its owner alone can write; a pipe that another left there would block for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or path.stem != str(found.st_uid):
-            raise OSError(f"{path} is not a file of its user")
-        file.seek(max(0, found.st_size - MOST_BYTES))
-        return file.read(MOST_BYTES)
-
-
-def _printable(record: Measured) -> Measured:
-    """Words that others wrote, without what a terminal would obey."""
-    words: dict[str, Any] = {
-        field.name: "".join(filter(str.isprintable, getattr(record, field.name)))
-        for field in fields(record)
-        if field.type == "str"
-    }
-    return replace(record, **words)

@@ -13,12 +13,13 @@ import getpass
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+
+from conf.others_files import printable, read_end
 
 STRONG, WEAK, FORGET = 2, 1, 0
 ENOUGH = 2
@@ -156,30 +157,10 @@ def _read(folder: Path) -> list[tuple[Path, Note]]:
     found = []
     for name in names[-MOST_NOTES:]:
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            note = msgspec.json.decode(_content(folder / name), type=Note)
+            note = msgspec.json.decode(read_end(folder / name, LARGEST_NOTE), type=Note)
             if is_node_name(note.node) and note.weight in (STRONG, WEAK, FORGET):
-                found.append((folder / name, _printable(note)))
+                found.append((folder / name, printable(note)))
     return sorted(found, key=lambda pair: pair[1].time)
-
-
-def _content(path: Path) -> bytes:
-    """A small regular file; a pipe that another user left there would block for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is not a regular file")
-        return file.read(LARGEST_NOTE)
-
-
-def _printable(note: Note) -> Note:
-    """Words that others wrote, without what a terminal would obey."""
-
-    def plain(text: str) -> str:
-        return "".join(letter for letter in text if letter.isprintable())
-
-    return replace(
-        note, cause=plain(note.cause), evidence=plain(note.evidence), user=plain(note.user), run=plain(note.run)
-    )
 
 
 def _remove_expired(folder: Path, now: float) -> None:

@@ -10,8 +10,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
+from conf.wandb_key import key_place
 from launcher.doctor.finding import Finding
 
 TIMEOUT_S = 3.0
@@ -29,7 +31,7 @@ def examine_services() -> list[Finding]:
         "hub": "models and data have to be folders and files, or in the hub's cache already",
     }
     answers = reach(list(addresses.values()))
-    found = [examine_key()]
+    found = [examine_key(addresses["W&B"], os.environ)]
     for topic, address in addresses.items():
         problem = answers[address]
         text = f"{without_user(address)} {problem or 'answers'}"
@@ -75,17 +77,13 @@ def _problem(address: str, timeout_s: float) -> str:
         return f"does not answer within {timeout_s:g} s" if late else f"cannot be reached: {reason}"
 
 
-def examine_key() -> Finding:
-    """Whether there is a key for W&B; which it is stays where it is."""
-    if os.environ.get("WANDB_API_KEY"):
+def examine_key(address: str, environment: Mapping[str, str]) -> Finding:
+    """Whether there is a key for the W&B server; which it is stays where it is."""
+    host = urllib.parse.urlsplit(address).hostname or address
+    place = key_place(host, environment)
+    if place is None:
+        return Finding("W&B key", False, f"none for {host}", "tracking.mode=offline needs none; online: wandb login")
+    if place == "WANDB_API_KEY":
         return Finding("W&B key", True, "in the environment", "local runs see it; Slurm jobs read ~/.netrc")
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        there = "api.wandb.ai" in netrc.read_text(errors="replace")
-        open_to_others = netrc.stat().st_mode & 0o077 != 0
-    except OSError:
-        there = open_to_others = False
-    if there:
-        exposed = "others can read it: chmod 600" if open_to_others else ""
-        return Finding("W&B key", not open_to_others, f"in {netrc}", exposed)
-    return Finding("W&B key", False, "none", "tracking.mode=offline needs none; online: wandb login")
+    exposed = Path(place).stat().st_mode & 0o077 != 0
+    return Finding("W&B key", not exposed, f"in {place}", "others can read it: chmod 600" if exposed else "")

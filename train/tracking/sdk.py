@@ -5,7 +5,6 @@ Which server: WANDB_BASE_URL, else what `wandb login` wrote down. The key comes 
 
 from __future__ import annotations
 
-import netrc
 import os
 import socket
 import urllib.parse
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from conf.wandb_key import key_place
+
 STEP = "train/global_step"
 """The x-axis of every chart, as Hugging Face's callback has it."""
-OLD_SERVER = "api.wandb.ai"
-"""Keys that were stored for it are used for the server's present name as well."""
 Mode = Literal["online", "offline"]
 
 
@@ -107,7 +106,7 @@ def require_server(address: str, environment: Mapping[str, str], timeout_s: floa
     """
     server = urllib.parse.urlsplit(address)
     host = server.hostname or ""
-    if not environment.get("WANDB_API_KEY") and not any(map(_has_netrc_entry, (host, OLD_SERVER))):
+    if key_place(host, environment) is None:
         raise RuntimeError(f"no API key for {host}: set WANDB_API_KEY or run `wandb login`")
     if server.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
         return
@@ -121,10 +120,3 @@ def _server() -> str:
     import wandb
 
     return os.environ.get("WANDB_BASE_URL") or str(wandb.Settings().base_url)
-
-
-def _has_netrc_entry(host: str) -> bool:
-    try:
-        return netrc.netrc(os.environ.get("NETRC") or None).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
