@@ -45,6 +45,17 @@ def activations_table() -> str:
     return "\n".join(lines)
 
 
+def peaks_table() -> str:
+    """Peaks of torch's allocated memory on a GPU beside what plans said, in GiB."""
+    lines = [_cells("configuration", "moment", "planned, GiB", "measured, GiB", "error"), "|---|---|---|---|---|"]
+    for row in _figures("gpu_peaks"):
+        figures = (f"{row['predicted_gib']:.1f}", f"{row['measured_gib']:.1f}", f"{row['error']:+.1%}")
+        model, tokens, *words = row["words"].split()
+        named = " ".join([f"{model}, {tokens} tokens", *(f"`{word}`" for word in words)])
+        lines.append(_cells(named, row["moment"], *figures))
+    return "\n".join(lines)
+
+
 def _tracked(row: Row | None) -> tuple[str, str]:
     return ("", "") if row is None else (f"{row['tracked_bytes'] / 2**30:.1f}", f"{row['error']:+.1%}")
 
@@ -74,7 +85,7 @@ def _cells(*cells: object) -> str:
 def write_page() -> None:
     """The tables in the page as they are now, each in the place of the one with the same head."""
     page = PAGE.read_text()
-    for table in (states_table(), activations_table()):
+    for table in (states_table(), activations_table(), peaks_table()):
         head = table.splitlines()[0]
         before, _, after = page.partition(head)
         rest = after.lstrip("\n").splitlines(keepends=True)

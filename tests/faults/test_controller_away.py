@@ -148,8 +148,8 @@ def test_the_shells_die(person: Person) -> None:
     runs = [RunFolder(path.parent) for path in sent.glob("*/submissions.jsonl")]
     assert len(runs) == 2
     for run in runs:  # one of them may have a job for the data of both before its own
-        sent = [line["purpose"] for line in lines(run.submissions) if line["event"] == "sent"]
-        assert sent.count("train") == 1
+        purposes = [line["purpose"] for line in lines(run.submissions) if line["event"] == "sent"]
+        assert purposes.count("train") == 1
 
     watchers = [
         in_own_group(person, [*person.program, *watch], work)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.tables import activations_table, states_table
+from benchmarks.tables import activations_table, peaks_table, states_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ def figures(name: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("table", [states_table, activations_table])
+@pytest.mark.parametrize("table", [states_table, activations_table, peaks_table])
 def test_the_page_has_what_was_measured(table: Any) -> None:
     assert table() in (ROOT / "docs" / "planning.md").read_text()
 
@@ -34,3 +34,9 @@ def test_activations_are_within_five_percent() -> None:
     rows = figures("activations")
     assert len({row["model"] for row in rows}) >= 8
     assert max(abs(row["error"]) for row in rows) <= 0.05
+
+
+def test_peaks_on_a_gpu_are_within_five_percent_and_what_fits_did() -> None:
+    for row in figures("gpu_peaks"):
+        assert abs(row["error"]) <= 0.05
+        assert row["fits"]
