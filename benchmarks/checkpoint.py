@@ -32,7 +32,6 @@ def main(runs: int) -> None:
             for name, values in durable.items()
         }
         notes["bytes a save"] = statistics.median(save["bytes"] for save in saves)
-        notes["machine"] = "shared with other work, which is why everything is slower and wider spread than it could be"
         title = f"Seconds the loop stands still for each GB saved: {ranks} rank{'s' * (ranks > 1)}, ZeRO-3, fp32, AdamW"
         name = "checkpoint" if ranks == max(RANKS) else f"checkpoint_{ranks}_rank"
         Report(name, title, Comparison(figures("stall_s"), "s/GB"), "Muster", TARGETS, notes).write()

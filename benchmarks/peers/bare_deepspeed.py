@@ -98,6 +98,7 @@ def main() -> None:
         ends.append(time.time())
     if rank == 0:
         arguments.result.write_text(json.dumps({"losses": losses, "ends": ends}))
+    torch.distributed.barrier()  # a rank that leaves gloo while the other still works may abort
     torch.distributed.destroy_process_group()
 
 
