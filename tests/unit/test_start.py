@@ -89,15 +89,17 @@ def test_verbs_are_light() -> None:
 
 
 def test_environment_before_imports() -> None:
-    environ = {"OMP_NUM_THREADS": "7"}
-    set_environment(environ, make_plan(), Path("/scratch"))
+    environ, plan = {"OMP_NUM_THREADS": "7"}, make_plan()
+    set_environment(environ, plan, Path("/scratch"))
     assert environ["OMP_NUM_THREADS"] == "7", "the site's own word stays"
     assert environ["OPENBLAS_NUM_THREADS"] == "1"
     assert environ["DS_ACCELERATOR"] == "cpu"
+    assert environ["LOCAL_SIZE"] == str(plan.topology.ranks_per_node), "else DeepSpeed asks numactl"
+    assert "MALLOC_MMAP_THRESHOLD_" not in environ, "a step would map its memory again and again"
     assert environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"
     on_gpu: dict[str, str] = {}
     set_environment(on_gpu, make_plan(Device.gpu), Path("/scratch"))
-    assert "DS_ACCELERATOR" not in on_gpu
+    assert not {"DS_ACCELERATOR", "LOCAL_SIZE"} & set(on_gpu)
     assert on_gpu["OMP_NUM_THREADS"] == "3"
 
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from conf.layout import RunFolder
 from conf.outcome import Cause
 from train.node.env import RankEnv, read_rank_env
+from train.node.frames import call_with_room
 from train.node.log_tail import STACKS
 from train.node.recorder import answer_the_agent, remember_collectives
 from train.node.stacks import stacks_file, write_stacks_on_request
@@ -49,7 +50,7 @@ def run_rank(entry: Entry, folder: RunFolder, attempt: int, agent_pid: int) -> N
     try:
         bind_to_gpu(rank)
         try:
-            entry(folder, attempt)
+            call_with_room(lambda: entry(folder, attempt))
         except SystemExit as error:
             if error.code not in (None, 0):
                 raise RankExitError(f"sys.exit({error.code!r})") from error

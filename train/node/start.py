@@ -67,9 +67,13 @@ def set_environment(environ: MutableMapping[str, str], plan: Plan, scratch: Path
     environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asks the driver without opening the device, which would spoil fork
     environ["TOKENIZERS_PARALLELISM"] = "false"
     environ.setdefault("MALLOC_ARENA_MAX", "1")
-    environ.setdefault("MALLOC_MMAP_THRESHOLD_", "262144")
     if plan.topology.device is Device.cpu:
         environ.setdefault("DS_ACCELERATOR", "cpu")
+        # Where it is not given, DeepSpeed starts `numactl` several times a step.
+        environ.setdefault("LOCAL_SIZE", str(plan.topology.ranks_per_node))
+    else:
+        # Memory is given back at once; a step on CPUs wants it again.
+        environ.setdefault("MALLOC_MMAP_THRESHOLD_", "262144")
     for name, folder in {"TORCH_EXTENSIONS_DIR": "extensions", "TRITON_CACHE_DIR": "triton"}.items():
         environ.setdefault(name, str(scratch / folder))
 
