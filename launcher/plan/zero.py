@@ -11,14 +11,15 @@ from conf.schema import Offload, Precision, RunConfig
 from launcher.plan.content import difference, flatten
 
 UNKNOWN_HIDDEN_SIZE = 4096
-SMALLEST_BUCKET = 1 << 20
-"""Elements. Below it the buckets of small models would be so small that each parameter is a collective of its own."""
+SMALLEST_BUCKET, LEAST_AHEAD = 1 << 24, 1 << 20
+"""Elements that are reduced at a time, or gathered ahead, at least: by the hidden size alone small models would have a
+collective for each few parameters (a step of 3.5M parameters on two CPU ranks took 4 % longer by buckets of 2²⁰)."""
 
 NEVER = 1 << 30
 
 
 def bucket_elements(hidden_size: int) -> int:
-    """Elements of a communication bucket: hidden size squared, the rule of Hugging Face's integration."""
+    """Elements that are reduced at a time: hidden size squared, the rule of Hugging Face's integration, or more."""
     return max(hidden_size * hidden_size, SMALLEST_BUCKET)
 
 
@@ -92,7 +93,7 @@ def _zero(config: RunConfig, topology: Topology, batch: Batch, hidden_size: int)
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pin_memory}
     if parallel.zero_stage == 3:
         zero |= {
-            "stage3_prefetch_bucket_size": bucket * 9 // 10,
+            "stage3_prefetch_bucket_size": max(hidden_size * hidden_size, LEAST_AHEAD) * 9 // 10,
             "stage3_param_persistence_threshold": 10 * hidden_size,
             "stage3_max_live_parameters": 10**9,
             "stage3_max_reuse_distance": 10**9,

@@ -22,8 +22,8 @@ def test_zero3_in_bf16_is_written_out_in_full() -> None:
             "stage": 3,
             "overlap_comm": True,
             "contiguous_gradients": True,
-            "reduce_bucket_size": 1048576,
-            "allgather_bucket_size": 1048576,
+            "reduce_bucket_size": 16777216,
+            "allgather_bucket_size": 16777216,
             "stage3_prefetch_bucket_size": 943718,
             "stage3_param_persistence_threshold": 1280,
             "stage3_max_live_parameters": 1000000000,
@@ -57,7 +57,7 @@ def test_every_preset_is_explicit(preset: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hidden_size", "expected"), [(128, 1 << 20), (1024, 1 << 20), (4096, 4096**2)], ids=["floor", "equal", "large"]
+    ("hidden_size", "expected"), [(128, 1 << 24), (4096, 1 << 24), (8192, 8192**2)], ids=["floor", "equal", "large"]
 )
 def test_buckets_follow_the_hidden_size(hidden_size: int, expected: int) -> None:
     assert zero.bucket_elements(hidden_size) == expected
@@ -85,7 +85,7 @@ def test_raw_keys_lie_over_ours_and_the_difference_is_said() -> None:
     said = [note for note in plan.notes if note.startswith("parallel.deepspeed")]
     assert said == [
         "parallel.deepspeed: comms_logger.enabled: (not given) → True",
-        "parallel.deepspeed: zero_optimization.reduce_bucket_size: 1048576 → 5",
+        "parallel.deepspeed: zero_optimization.reduce_bucket_size: 16777216 → 5",
     ]
 
 
