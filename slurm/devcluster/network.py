@@ -60,10 +60,15 @@ def make(record: Record) -> None:
 
 
 def remove(network: int) -> None:
-    """Remove what `make` made; also a part of it, also twice."""
+    """Remove what `make` made; also a part of it, also twice.
+
+    Cables by themselves: they go with their namespace only once its last process has ended, and their names are wanted.
+    """
     for path in sorted(NAMESPACES.glob(f"muster{network}-node*")):
-        with contextlib.suppress(DevclusterError):
-            _ip("netns", "delete", path.name)
+        number = int(path.name.rpartition("node")[2])
+        for words in (("link", "delete", cable_name(network, number)), ("netns", "delete", path.name)):
+            with contextlib.suppress(DevclusterError):
+                _ip(*words)
     with contextlib.suppress(DevclusterError):
         _ip("link", "delete", bridge_name(network))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conf.layout import RunFolder
-from tests.slurm.live import ENDLESS, TINY, cancel, decision, in_queue, jobs_of, outcome, submit, wait_for
+from tests.slurm.live import ENDLESS, TWO_NODES, cancel, decision, in_queue, jobs_of, outcome, submit, wait_for
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill the other user's agents")
 def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]) -> None:
     """The agent of the second node is killed each time: a machine's fault, worth another attempt, but not for ever."""
-    words = [*TINY, ENDLESS, "cluster.nodes=2", "name=loop", "checkpoint.save_steps=0", "cluster.continuation=chain"]
+    words = [*TWO_NODES, ENDLESS, "name=loop", "checkpoint.save_steps=0", "cluster.continuation=chain"]
     folder, run_id = submit(person, person.home, *words)
     for attempt in range(3):
         wait_for(lambda attempt=attempt: folder.attempt(attempt).rank_log(1, 1).exists(), folder, f"attempt {attempt}")
@@ -48,17 +48,19 @@ def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]
 
 
 def agent_of(folder: RunFolder, node: int) -> int:
-    """Process id of a node's agent, by its arguments and its environment."""
+    """Process id of a node's agent, by its arguments and its environment; what it has forked looks alike."""
     words = [str(folder.muster_zip).encode(), b"agent", str(folder.path).encode()]
+    parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            is_rank = (entry / "comm").read_text().startswith("rank")
             names = (entry / "environ").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if all(word in arguments for word in words) and not is_rank and f"MUSTER_NODE_RANK={node}".encode() in names:
-            return int(entry.name)
-    raise AssertionError(f"no agent on node {node}")
+        if all(word in arguments for word in words) and f"MUSTER_NODE_RANK={node}".encode() in names:
+            parents[int(entry.name)] = parent
+    (agent,) = (process for process, parent in parents.items() if parent not in parents)
+    return agent
