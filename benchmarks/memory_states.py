@@ -35,51 +35,53 @@ def cases() -> Iterator[Case]:
 
 
 def main(runs: int) -> None:
-    """Each case once: nothing in it is timed. What is kept already is not measured again."""
+    """Each case once: nothing in it is timed. What is kept is not measured again, but planned anew."""
     harness.LIMIT_S = PATIENCE_S
     path = RESULTS / "memory_states.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_bytes())["figures"] if path.exists() else []
-    done = {row["case"] for row in rows}
-    todo = [case for case in dict.fromkeys(cases()) if case.name not in done]
-    with tempfile.TemporaryDirectory() as work:
+    known: list[dict[str, Any]] = json.loads(path.read_bytes())["figures"] if path.exists() else []
+    held = {row["case"]: row["held_bytes"] for row in known}
+    everything = list(dict.fromkeys(cases()))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        for kind in SHAPES:
+            write_shape(work / kind, kind)
+        rows = [compared(case, work, held[case.name]) for case in everything if case.name in held]
+        write(path, rows)
+        todo = [case for case in everything if case.name not in held]
         while todo:
             group = [case for case in todo if case.ranks == todo[0].ranks][:AT_ONCE]
             todo = [case for case in todo if case not in group]
-            rows += weigh(group, Path(work))
+            rows += weigh(group, work)
             write(path, rows)
             print("\n".join(line(row) for row in rows[-len(group) :]), flush=True)
+    print(json.dumps(summary(rows), indent=2))
 
 
 def weigh(group: list[Case], work: Path) -> list[dict[str, Any]]:
     """Some cases in one group of ranks; of each the rank that holds most."""
-    for kind in {case.model_type for case in group}:
-        write_shape(work / kind, kind)
     plans = [plan_of(case, work / case.model_type) for case in group]
     [ranks] = harness.launch_each(measured, group[0].ranks, [(plans,)])
-    rows = []
-    for case, plan, *found in zip(group, plans, *ranks, strict=True):
-        folder = work / case.model_type
-        held, planned = most(found), expected(case, folder)
-        shape = subject(case, folder).shape
-        assert shape is not None
-        rows.append(
-            {
-                "case": case.name,
-                "model_type": case.model_type,
-                "stage": case.stage,
-                "offload": case.offload,
-                "parameters": plan.parameters,
-                "trained": plan.trainable_parameters,
-                "held_bytes": held,
-                "planned_bytes": {moment: int(planned[moment]) for moment in MOMENTS},
-                "errors": {moment: round(planned[moment] / held[moment] - 1, 5) for moment in MOMENTS},
-                "peak_error": relative(max(planned.values()), max(held.values())),
-                "deepspeed_peak_error": relative(
-                    estimator(case, shape.parameters, shape.largest_layer), max(held.values())
-                ),
-            }
-        )
-    return rows
+    return [compared(case, work, most(found)) for case, *found in zip(group, *ranks, strict=True)]
+
+
+def compared(case: Case, work: Path, held: dict[str, int]) -> dict[str, Any]:
+    """What a rank held beside what the formulas say."""
+    folder = work / case.model_type
+    plan, planned, shape = plan_of(case, folder), expected(case, folder), subject(case, folder).shape
+    assert shape is not None
+    return {
+        "case": case.name,
+        "model_type": case.model_type,
+        "stage": case.stage,
+        "offload": case.offload,
+        "parameters": plan.parameters,
+        "trained": plan.trainable_parameters,
+        "held_bytes": held,
+        "planned_bytes": {moment: int(planned[moment]) for moment in MOMENTS},
+        "errors": {moment: round(planned[moment] / held[moment] - 1, 5) for moment in MOMENTS},
+        "peak_error": relative(max(planned.values()), max(held.values())),
+        "deepspeed_peak_error": relative(estimator(case, shape.parameters, shape.largest_layer), max(held.values())),
+    }
 
 
 def relative(planned: float | None, held: int) -> float | None:
@@ -118,25 +120,31 @@ def line(row: dict[str, Any]) -> str:
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """Keep what is there so far."""
-    errors = [abs(error) for row in rows for error in row["errors"].values()]
-    theirs = [abs(row["deepspeed_peak_error"]) for row in rows if row["deepspeed_peak_error"] is not None]
-    same = [abs(row["peak_error"]) for row in rows if row["deepspeed_peak_error"] is not None]
     content = {
         "name": "memory_states",
         "title": "Model states and DeepSpeed's buffers of a rank: planned against the tensors of real engines",
         "command": "python -m benchmarks memory_states",
         "machine": machine(),
         "figures": rows,
-        "notes": {
-            "cases": len(rows),
-            "mean absolute error": mean(errors),
-            "largest absolute error": round(max(errors, default=0), 5),
-            "cases that DeepSpeed's estimators know": len(theirs),
-            "mean absolute error of DeepSpeed's estimators at the peak": mean(theirs),
-            "mean absolute error of the plan at the peak of the same cases": mean(same),
-        },
+        "notes": summary(rows),
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The errors of all cases in a few numbers."""
+    errors = [abs(error) for row in rows for error in row["errors"].values()]
+    theirs = [abs(row["deepspeed_peak_error"]) for row in rows if row["deepspeed_peak_error"] is not None]
+    same = [abs(row["peak_error"]) for row in rows if row["deepspeed_peak_error"] is not None]
+    return {
+        "cases": len(rows),
+        "mean absolute error": mean(errors),
+        "mean absolute error at the peak": mean([abs(row["peak_error"]) for row in rows]),
+        "largest absolute error": round(max(errors, default=0), 5),
+        "cases that DeepSpeed's estimators know": len(theirs),
+        "mean absolute error of DeepSpeed's estimators at the peak": mean(theirs),
+        "mean absolute error of the plan at the peak of the same cases": mean(same),
+    }
 
 
 def mean(errors: list[float]) -> float:

@@ -1,7 +1,7 @@
 """What a real engine holds: bytes of a rank's tensors between steps, at most in forward and backward, in the step.
 
 The engine is the run's own: DeepSpeed's JSON from the plan, the loading, the method, and the optimizer as on a GPU. Rows
-are so short that activations weigh nothing; what DeepSpeed takes at a time has the proportion to the model that it has
+are so short that activations weigh little; what DeepSpeed takes at a time has the proportion to the model that it has
 at real sizes, so that buckets and gathered weights are seen as they are there.
 """
 
@@ -19,7 +19,7 @@ from launcher.compose.compose import compose
 from launcher.facts.facts import Facts
 from launcher.facts.gather import gather
 from launcher.plan.memory import live
-from launcher.plan.memory.estimate import Subject, held_by
+from launcher.plan.memory.estimate import Subject, activations_by, held_by
 from launcher.plan.memory.states import BACKWARD, IDLE, STEP, parts_of, total
 from launcher.plan.plan import make_plan, resolve_packing, subject_of
 from launcher.plan.resolve import resolved
@@ -138,8 +138,17 @@ def expected(case: Case, folder: Path) -> dict[str, float]:
     parts = parts_of(held, found.zero, case.ranks)
     train = found.config.train
     gathered = live.gathered(found.shape, held, found.zero, train, case.ranks) if case.ranks > 1 else []
-    at_most = total(parts, BACKWARD) + sum(term.likely for term in gathered)
+    work = activations_by(few_tokens(found))
+    assert work is not None
+    at_most = total(parts, BACKWARD) + sum(term.likely for term in gathered) + work.peak
     return {"idle": total(parts, IDLE), "backward": at_most, "step": total(parts, STEP)}
+
+
+def few_tokens(found: Subject) -> Subject:
+    """The same with the one short row that is measured here."""
+    data = replace(found.config.data, max_length=TOKENS, max_target_length=TOKENS)
+    batch = replace(found.batch, micro_batch_size=1)
+    return replace(found, config=replace(found.config, data=data), batch=batch, packing="exact")
 
 
 def most(ranks: Sequence[dict[str, int]]) -> dict[str, int]:

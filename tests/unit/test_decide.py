@@ -136,6 +136,15 @@ CASES = {
     "told to end because another node is gone": Case(
         REQUEUE, State.failed, Cause.lost_peer, "agents of nodes 1 are gone", reports=[report(0, TERMINATION)], nodes=2
     ),
+    "a rank without a word because another node is gone": Case(
+        REQUEUE,
+        State.failed,
+        Cause.lost_peer,
+        "agents of nodes 1 are gone",
+        failures=[failure(Cause.unknown, rank=0)],
+        reports=[report(0)],
+        nodes=2,
+    ),
     "told to end by a person": Case(END, State.cancelled, Cause.killed, reports=[report(said=TERMINATION)]),
     "cancelled at once": Case(
         END, State.cancelled, said="nothing was saved", stop=StopReason.cancelled, reports=[report(said=TERMINATION)]

@@ -186,7 +186,8 @@ def _infer_outcome(
         who = _name_lost(reports, history.nodes) if lost else "the ranks ended without an outcome"
         silent = Failure(-1, 0, "", now, Cause.lost_peer if lost else Cause.unknown, who)
         return replace(blank, reason=who, failure=silent)
-    if is_termination(cause) and len(reports) < history.nodes:
+    if (is_termination(cause) or cause.cause is Cause.unknown) and len(reports) < history.nodes:
+        # An end without a word tells less than an agent that is gone.
         gone = _name_lost(reports, history.nodes)
         return replace(blank, reason=gone, failure=replace(cause, cause=Cause.lost_peer, message=gone))
     if is_termination(cause):

@@ -58,8 +58,13 @@ class RankAgent(LocalElasticAgent):
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, int]:
         answer = signal.getsignal(signal.SIGTERM)  # the node agent's own, which torchelastic replaces
-        pids: dict[int, int] = super()._start_workers(worker_group)
-        signal.signal(signal.SIGTERM, answer)
+        # A rank is born with it held back: until `begin_rank` it would die of it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            pids: dict[int, int] = super()._start_workers(worker_group)
+        finally:
+            signal.signal(signal.SIGTERM, answer)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         first_rank = worker_group.workers[0].global_rank
         self.watch = Watch(pids, first_rank)
         self._watchdog = self._guard(first_rank, self.watch)

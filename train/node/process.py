@@ -72,6 +72,7 @@ def begin_rank(log: Path, agent_pid: int, stacks: Path) -> None:
         signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the agent holds it back until here
     if os.getppid() != agent_pid:  # the agent died before the line above could take hold
         os._exit(1)
     flush_streams()

@@ -204,7 +204,7 @@ def _stage_3(held: Held, zero: Mapping[str, Any], ranks: int) -> Iterator[Part]:
         # its norm is taken in fp64 before it is copied to the host (`_offload_grad_partition_at_boundary`)
         size = min(-(-held.largest // ranks), NORM_AT_ONCE)
         yield Part("norm of a gradient", FP64 * size, f"8 B × {_count(size)}", (BACKWARD,))
-    # one above the size of a bucket lies there until the next one comes, and is reduced with a copy
-    # (`__avg_scatter_grads`)
-    size = held.largest_pair(bucket) + held.largest
-    yield Part("one gradient, reduced", element * size, f"{element} B × {_count(size)}", (BACKWARD,))
+    # one above the size of a bucket lies there until the next one comes, and is reduced with a copy; so is a bucket of
+    # smaller ones (`__avg_scatter_grads`)
+    size = max(held.largest_pair(bucket) + held.largest, min(bucket, held.trainable - held.whole_above(bucket)))
+    yield Part("gradients, reduced", element * size, f"{element} B × {_count(size)}", (BACKWARD,))
