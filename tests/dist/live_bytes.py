@@ -20,7 +20,7 @@ from launcher.facts.facts import Facts
 from launcher.facts.gather import gather
 from launcher.plan.memory import live
 from launcher.plan.memory.estimate import Subject, activations_by, held_by
-from launcher.plan.memory.states import BACKWARD, IDLE, STEP, parts_of, total
+from launcher.plan.memory.states import BACKWARD, FORWARD, IDLE, STEP, parts_of, total
 from launcher.plan.plan import make_plan, resolve_packing, subject_of
 from launcher.plan.resolve import resolved
 from launcher.plan.topology import make_topology
@@ -137,10 +137,15 @@ def expected(case: Case, folder: Path) -> dict[str, float]:
     assert held is not None
     parts = parts_of(held, found.zero, case.ranks)
     train = found.config.train
-    gathered = live.gathered(found.shape, held, found.zero, train, case.ranks) if case.ranks > 1 else []
     work = activations_by(few_tokens(found))
     assert work is not None
-    at_most = total(parts, BACKWARD) + sum(term.likely for term in gathered) + work.peak
+
+    def at(moment: str, activations: float) -> float:
+        turn = moment == FORWARD
+        gathered = live.gathered(found.shape, held, found.zero, train, case.ranks, turn) if case.ranks > 1 else []
+        return total(parts, moment) + sum(term.likely for term in gathered) + activations
+
+    at_most = max(at(FORWARD, work.kept + work.logits), at(BACKWARD, work.peak))
     return {"idle": total(parts, IDLE), "backward": at_most, "step": total(parts, STEP)}
 
 

@@ -204,12 +204,12 @@ def _device_moments(subject: Subject, held: Held, parts: list[Part], work: Activ
     outside = [Term("CUDA context", *_of(CONTEXT), "outside torch's allocator", "other")]
     if ranks > 1:
         outside.append(Term("NCCL", *_of(NCCL), "outside torch's allocator", "other"))
-    gathered = live.gathered(subject.shape, held, subject.zero, train, ranks)
+    turn, later = (live.gathered(subject.shape, held, subject.zero, train, ranks, turn) for turn in (True, False))
     loading = [part for part in parts if part.kind == "weights" and not part.host]
     moments = {
         "load": [_exact(part) for part in loading],
-        "forward": _states(parts, FORWARD) + gathered + _activation_terms(work, at_loss=True),
-        "backward": _states(parts, BACKWARD) + gathered + _activation_terms(work, at_loss=False),
+        "forward": _states(parts, FORWARD) + turn + _activation_terms(work, at_loss=True),
+        "backward": _states(parts, BACKWARD) + later + _activation_terms(work, at_loss=False),
         "step": _states(parts, STEP),
     }
     return [Moment(name, [*terms, _fragments(terms), *outside]) for name, terms in moments.items()]
