@@ -175,6 +175,8 @@ def _judge_job(folder: RunFolder, sent: Submission, job: Job, current: Outcome |
     if sent.purpose != TRAIN:
         return _Verdict(State.running, _DOING[sent.purpose], True, name, slurm=job)
     if current is not None and current.state in ENDED:
+        if goes_on:  # its nodes are being cleaned, and then the next attempt begins
+            return _Verdict(State.queued, f"goes on after: {current.reason}", True, name, slurm=job)
         return _Verdict(current.state, current.reason, False, name)
     return _Verdict(State.running, _stopping(folder), True, name, slurm=job)
 

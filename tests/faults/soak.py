@@ -25,6 +25,7 @@ LIMIT_S = 600.0
 TRIES = 4
 CUT_S = 5.0
 PAUSE_S = 3.0
+HURRY_S = 15.0
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Scene:
     done: list[str] = field(default_factory=list)
     by_hand: int = 0
     mend: list[Callable[[], None]] = field(default_factory=list)
+    hurried: dict[str, float] = field(default_factory=dict)
+    """Jobs whose wait was cut short, and when: each update puts the start off again."""
 
     @property
     def attempt(self) -> Attempt:
@@ -228,7 +231,8 @@ def nudge(scene: Scene) -> None:
             continue
         if "held" in reason.lower():
             subprocess.run(["scontrol", "release", job], check=False, env=scene.person.environment)
-        elif reason == "BeginTime":
+        elif reason == "BeginTime" and time.monotonic() - scene.hurried.get(job, 0.0) > HURRY_S:
+            scene.hurried[job] = time.monotonic()
             words = ["scontrol", "update", f"JobId={job}", "StartTime=now+2"]
             subprocess.run(words, check=False, capture_output=True, env=scene.person.environment)
     if jobs and all(state == "PENDING" for state, _ in jobs.values()):

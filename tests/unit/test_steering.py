@@ -141,6 +141,7 @@ def test_standing_of_a_slurm_run(
 CHAIN_CASES = {
     "the first still runs": ("RUNNING", None, "", "running", True),
     "the next one waits for its turn": (None, State.time_limit, "requeue", "queued", True),
+    "the first one is not gone yet": ("COMPLETING", State.failed, "requeue", "queued", True),
     "after a crash too": (None, State.failed, "requeue", "queued", True),
     "the run is done, the next one not gone yet": (None, State.done, "end", "done", False),
     "stopped": (None, State.stopped, "end", "stopped", False),
