@@ -1,6 +1,6 @@
 """Room for Python's frames.
 
-CPython keeps them in chunks of 16 KiB (`push_chunk` in Python/pystate.c; 3.11 to 3.13 at least), maps a new chunk at the
+CPython keeps them in chunks of 16 KiB (`push_chunk` in Python/pystate.c; 3.11 to 3.13 at least), maps a new one at the
 call that goes past the end of one, and unmaps it when that call returns. A loop that happens to run across an end pays
 two system calls and fresh pages at each of its calls: 1,500 times a step, 4 % of it, were seen in a rank.
 """
