@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from conf.files import read_objects
 from conf.layout import RunFolder
 from tests.slurm.person import Person
 
@@ -44,9 +45,8 @@ def outcome(folder: RunFolder) -> dict[str, Any]:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a file that may still grow."""
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    """The whole lines of a file that may still grow; a disk that was full may have left a part of one."""
+    return read_objects(path)
 
 
 def cancel(person: Person, folder: RunFolder) -> None:
