@@ -7,6 +7,7 @@ at real sizes, so that buckets and gathered weights are seen as they are there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,6 +30,8 @@ from tests.dist.small_models import write_model
 from train.distributed import World
 
 TOKENS = 4
+SETTLE_S = 0.2
+"""After it the threads of gloo have let go of what they have reduced."""
 MOMENTS = ("idle", "backward", "step")
 WIDTH = 256
 SIZES = {
@@ -187,6 +190,7 @@ def _measure(plan: Plan, world: World) -> dict[str, int]:
             _backward(plan, engine, boundary=False)
             _backward(plan, engine, boundary=True)
             backward = weighed.most
+            time.sleep(SETTLE_S)
             weighed.begin()
             engine.step()
             step = weighed.most

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.long, pytest.ma
 COUNT = int(os.environ.get("MUSTER_SOAK_FAULTS", "30"))
 SEED = int(os.environ.get("MUSTER_SOAK_SEED", "27"))
 BETWEEN = 8
-"""Steps between faults, at least."""
-STEPS = COUNT * (BETWEEN + 2) + 20
+"""Steps between faults, at least; while a disk is full or a link is cut it goes on for more."""
+STEPS = COUNT * (BETWEEN + 16) + 20
 EVERY = 4
 DISK_MIB = 3072
 TRAINING = [

@@ -53,3 +53,6 @@ model = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_positions=16, n_embd=32, n_l
 trainer = Trainer(model, arguments, train_dataset=Numbers(), callbacks=[UnderMuster()])
 newest = get_last_checkpoint(FOLDER) if FOLDER.is_dir() else None
 trainer.train(resume_from_checkpoint=newest)
+if torch.distributed.is_initialized():
+    torch.distributed.barrier()  # gloo may abort a process that leaves while another still talks to it
+    torch.distributed.destroy_process_group()
