@@ -191,16 +191,29 @@ terminate called after throwing an instance of 'c10::DistBackendError'
 """
 
 
+OWN_ERROR = """\
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "/x/own.py", line 7, in <module>
+[rank1]: ValueError: a mistake
+terminate called without an active exception
+Fatal Python error: Aborted
+
+Thread 0x01 (most recent call first):
+  <no Python frame>
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "log", "cause", "trace"),
     [
         (signal.SIGABRT, ABORT, Cause.nccl_timeout, "terminate called"),
+        (signal.SIGABRT, OWN_ERROR, Cause.user_code, "ValueError: a mistake"),
         (signal.SIGABRT, "double free or corruption (out)\n", Cause.killed, ""),
         (signal.SIGSEGV, "step 1\nFatal Python error: Segmentation fault\n\n  File x.py\n", Cause.killed, "File x.py"),
         (signal.SIGSEGV, CRASH, Cause.killed, "own0.py"),
         (signal.SIGKILL, ABORT, Cause.killed, "terminate called"),
     ],
-    ids=["NCCL's watchdog", "glibc", "Python's stack", "a long stack", "killed"],
+    ids=["NCCL's watchdog", "a thread as it left", "glibc", "Python's stack", "a long stack", "killed"],
 )
 def test_a_crash_leaves_its_words_in_the_log(tmp_path: Path, number: int, log: str, cause: Cause, trace: str) -> None:
     attempt = Attempt(tmp_path)
@@ -210,6 +223,7 @@ def test_a_crash_leaves_its_words_in_the_log(tmp_path: Path, number: int, log: s
     failure = msgspec.json.decode(attempt.failure(1).read_bytes(), type=Failure)
     assert failure.cause is cause
     assert trace in failure.traceback
+    assert "terminate called without" not in failure.traceback
     assert len(failure.traceback.splitlines()) <= 13
     assert "waits.py" not in failure.traceback
 

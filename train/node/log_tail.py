@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def read_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
 
 
 TRACEBACK = "Traceback (most recent call last):"
+LEFT_RUNNING = "terminate called without an active exception"
+"""What C++ aborts with where a process leaves while a thread of it still runs, as gloo's may after an error."""
 _RANK_PREFIX = re.compile(r"^\[rank\d+\]: ?")
 
 
@@ -37,3 +40,12 @@ def last_traceback(lines: Sequence[str]) -> list[str]:
         return []
     body = [at for at in range(begin + 1, len(plain)) if plain[at].startswith(" ")]
     return plain[begin : (body[-1] if body else begin) + 2]
+
+
+def printed_error(lines: Sequence[str], exit_status: int | None, signal_number: int | None) -> list[str]:
+    """The traceback by which a program ended whose errors nobody catches, also where it aborted as it left."""
+    if exit_status:
+        return last_traceback(lines)
+    if signal_number == signal.SIGABRT and LEFT_RUNNING in lines:
+        return last_traceback(lines[: lines.index(LEFT_RUNNING)])
+    return []

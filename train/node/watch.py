@@ -22,7 +22,7 @@ from conf.layout import Attempt
 from conf.outcome import AgentReport, Cause, Failure, RankExit, write_record
 from train.node.causes import classify, classify_printed, origin_of
 from train.node.kernel import describe_shared_memory, is_shared_memory_full
-from train.node.log_tail import last_traceback, read_tail
+from train.node.log_tail import printed_error, read_tail
 
 GRACE_S = 5.0
 """Seconds between SIGTERM and SIGKILL for ranks that another rank's failure has made useless."""
@@ -176,8 +176,8 @@ def _silent_failure(attempt: Attempt, node: int, rank_exit: RankExit, out_of_mem
     lines = read_tail(log)
     cause = classify_exit(rank_exit.exit_status, rank_exit.signal, out_of_memory, lines)
     message = describe_exit(rank_exit.exit_status, rank_exit.signal)
-    printed = last_traceback(lines) if rank_exit.exit_status else []
-    if printed:  # a person's own program, whose errors nobody catches
+    printed = printed_error(lines, rank_exit.exit_status, rank_exit.signal)
+    if printed:
         cause, message = classify_printed(printed[-1]), printed[-1]
     if rank_exit.signal == signal.SIGBUS:
         cause = Cause.shm_full if is_shared_memory_full() else cause
