@@ -120,7 +120,7 @@ def read_measured(folder: Path) -> tuple[Measured, ...]:
     found: list[Measured] = []
     for path in sorted(paths)[:MOST_FILES]:
         with contextlib.suppress(OSError):
-            found += _records(read_end(path, MOST_BYTES, owner=int(path.stem)))
+            found += _records(read_end(path, MOST_BYTES, owner=path.stem))
     last = {(record.run, record.stage, record.device): record for record in sorted(found, key=lambda one: one.time)}
     return tuple(sorted(last.values(), key=lambda record: record.time))
 

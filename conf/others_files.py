@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 Record = TypeVar("Record")
 
 
-def read_end(path: Path, most: int, owner: int | None = None) -> bytes:
-    """The last `most` bytes of a regular file, of the user `owner` where one is given; never blocks, follows no link.
+def read_end(path: Path, most: int, owner: str | None = None) -> bytes:
+    """The last `most` bytes of a regular file, of the user number `owner` where one is given; follows no link.
 
     Raises:
         OSError: it is no such file, or cannot be read.
@@ -21,7 +21,7 @@ def read_end(path: Path, most: int, owner: int | None = None) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or owner not in (None, found.st_uid):
+        if not stat.S_ISREG(found.st_mode) or owner not in (None, str(found.st_uid)):
             raise OSError(f"{path} is not a regular file{'' if owner is None else ' of its user'}")
         file.seek(max(0, found.st_size - most))
         return file.read(most)

@@ -14,9 +14,9 @@ def key_place(host: str, environment: Mapping[str, str]) -> str | None:
     """Where the key for a server lies: `WANDB_API_KEY` or the path of the netrc file; None where there is none."""
     if environment.get("WANDB_API_KEY"):
         return "WANDB_API_KEY"
-    path = Path(environment.get("NETRC") or "~/.netrc").expanduser()
     try:
+        path = Path(environment.get("NETRC") or "~/.netrc").expanduser()
         stored = netrc.netrc(path)
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError, RuntimeError):  # the last: there is no home
         return None
     return str(path) if any(map(stored.authenticators, (host, PUBLIC_HOST))) else None

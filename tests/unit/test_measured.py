@@ -129,6 +129,8 @@ def test_what_others_put_there_is_no_record(tmp_path: Path) -> None:
     os.mkfifo(ledger / "4242.jsonl")
     (ledger / "4243.jsonl").symlink_to(mine)
     (ledger / "4244.jsonl").write_bytes(mine.read_bytes())
+    for name in ("²", f"0{os.getuid()}"):  # digits, and no number of a user
+        (ledger / f"{name}.jsonl").write_bytes(msgspec.json.encode(run(4)) + b"\n")
     found = read_measured(ledger)
     assert [record.run for record in found] == ["r-1", "r-2", "r-3"]
     assert found[1].time_ratio is None

@@ -30,9 +30,9 @@ def test_a_stored_key_is_for_its_server(host: str, found: bool, stored: Path) ->
     assert key_place(host, {"NETRC": str(stored)}) == (str(stored) if found else None)
 
 
-@pytest.mark.parametrize("content", ["", "machine", "machine \0 x y z"])
-def test_a_broken_file_holds_none(content: str, stored: Path) -> None:
-    stored.write_text(content)
+@pytest.mark.parametrize("content", [b"", b"machine", b"machine \0 x y z", b"machine \xff\xfe"])
+def test_a_broken_file_holds_none(content: bytes, stored: Path) -> None:
+    stored.write_bytes(content)
     assert key_place(OWN, {"NETRC": str(stored)}) is None
 
 

@@ -61,7 +61,7 @@ def machine_of(config: RunConfig, facts: Facts, topology: Topology) -> Machine:
         peers = cluster.intra_node_gbps * GIGABIT if cluster.intra_node_gbps else CPU_PEERS
         slower = 2.0 if config.train.precision is not Precision.fp32 else 1.0
         operations = topology.threads_per_rank * CORE_OPERATIONS / slower
-        cores = f"{topology.threads_per_rank} core{'' if topology.threads_per_rank == 1 else 's'}"
+        cores = f"{topology.threads_per_rank} core{'s' * (topology.threads_per_rank > 1)}"
         source = f"{cores} a rank, assumed {CORE_OPERATIONS / 1e9:.0f} GFLOP/s each"
         name = f"cpu-{topology.threads_per_rank}"
         return Machine(
