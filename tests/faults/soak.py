@@ -18,7 +18,7 @@ from conf.layout import Attempt, RunFolder
 from slurm.devcluster import faults
 from tests.faults.local_runs import steps_of
 from tests.slurm import live
-from tests.slurm.live import decision, lines, process_of
+from tests.slurm.live import decision, lines, parent_of, process_of
 from tests.slurm.person import Person
 
 LIMIT_S = 600.0
@@ -185,10 +185,6 @@ def strike(scene: Scene, fault: Callable[[Scene], None]) -> None:
             if turn == TRIES - 1 or scene.is_over():
                 raise
             wait_for_work(scene, 1)
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def chosen(count: int, rng: random.Random) -> list[Callable[[Scene], None]]:

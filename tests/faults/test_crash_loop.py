@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conf.layout import RunFolder
-from tests.slurm.live import ENDLESS, TWO_NODES, cancel, decision, in_queue, jobs_of, outcome, submit, wait_for
+from tests.slurm.live import (
+    ENDLESS,
+    TWO_NODES,
+    cancel,
+    decision,
+    in_queue,
+    jobs_of,
+    outcome,
+    parent_of,
+    process_of,
+    submit,
+    wait_for,
+)
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.faults, pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -25,7 +36,7 @@ def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]
     folder, run_id = submit(person, person.home, *words)
     for attempt in range(3):
         wait_for(lambda attempt=attempt: folder.attempt(attempt).rank_log(1, 1).exists(), folder, f"attempt {attempt}")
-        os.kill(agent_of(folder, 1), signal.SIGKILL)
+        os.kill(agent_of(folder, attempt), signal.SIGKILL)
         wait_for(lambda attempt=attempt: decision(folder, attempt), folder, "a decision", after_end=True)
     assert [decision(folder, attempt) for attempt in range(3)] == ["requeue", "requeue", "end"]
     found = outcome(folder)
@@ -41,26 +52,12 @@ def test_three_attempts_without_progress(person: Person, figures: dict[str, Any]
     # A person who goes on has the whole budget again.
     person.muster("resume", run_id)
     wait_for(lambda: folder.attempt(3).rank_log(1, 1).exists(), folder, "attempt 3", after_end=True)
-    os.kill(agent_of(folder, 1), signal.SIGKILL)
+    os.kill(agent_of(folder, 3), signal.SIGKILL)
     wait_for(lambda: decision(folder, 3), folder, "a decision", after_end=True)
     assert decision(folder, 3) == "requeue"
     cancel(person, folder)
 
 
-def agent_of(folder: RunFolder, node: int) -> int:
-    """Process id of a node's agent, by its arguments and its environment; what it has forked looks alike."""
-    words = [str(folder.muster_zip).encode(), b"agent", str(folder.path).encode()]
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            names = (entry / "environ").read_bytes().split(b"\0")
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if all(word in arguments for word in words) and f"MUSTER_NODE_RANK={node}".encode() in names:
-            parents[int(entry.name)] = parent
-    (agent,) = (process for process, parent in parents.items() if parent not in parents)
-    return agent
+def agent_of(folder: RunFolder, attempt: int) -> int:
+    """The agent of the second node: it has started the rank that writes there."""
+    return parent_of(process_of(folder.attempt(attempt).rank_log(1, 1)))

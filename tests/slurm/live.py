@@ -130,3 +130,7 @@ def process_of(log: Path) -> int:
         except OSError:
             continue
     raise AssertionError(f"nobody writes {log}")
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
