@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -122,13 +123,19 @@ def start_now(person: Person, job: int, folder: RunFolder) -> None:
 
 
 def process_of(log: Path) -> int:
-    """The process that writes a rank's log as its standard output."""
+    """The rank whose log this is.
+
+    The log is its standard output, and that of the programs it started, whose process ids may be lower.
+    """
+    writing = set()
     for entry in Path("/proc").iterdir():
-        try:
+        with contextlib.suppress(OSError):
             if entry.name.isdigit() and (entry / "fd" / "1").readlink() == log:
-                return int(entry.name)
-        except OSError:
-            continue
+                writing.add(int(entry.name))
+    for process in writing:
+        with contextlib.suppress(OSError):
+            if parent_of(process) not in writing:
+                return process
     raise AssertionError(f"nobody writes {log}")
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from conf.files import read_objects
-from tests.slurm.live import metrics, outcome, submit, wait_for_end, wait_for_step
+from conf.layout import RunFolder
+from tests.slurm.live import metrics, outcome, submit, wait_for, wait_for_end, wait_for_step
 from tests.slurm.person import Person
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(580)]
@@ -24,6 +25,8 @@ SMALL = [
     "tracking=none",
     "train.precision=fp32",
 ]
+STEPS = 120
+"""More than are made while a person looks and stops."""
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +65,22 @@ def test_fifty_steps_evaluated_exported_and_complete(person: Person, work: Path)
 
 def test_stop_and_resume(person: Person, work: Path) -> None:
     """`muster stop` saves and ends; `muster resume` goes on with the next step and finishes; both nodes are watched."""
-    words = ("train.max_steps=12", "train.eval_strategy=no", "tracking.system_interval_s=2")
+    words = (f"train.max_steps={STEPS}", "train.eval_strategy=no", "tracking.system_interval_s=0.5")
     folder, run_id = submit(person, work, *SMALL, "name=halves", *words)
     wait_for_step(folder, 3)
+    wait_for(lambda: 0 in attempts_that_heard_both(folder), folder, "a look at both nodes")
     person.muster("stop", run_id, cwd=work)
     wait_for_end(folder, "stopped")
     at = outcome(folder)["step"]
     assert isinstance(at, int)
-    assert 3 <= at < 12
+    assert 3 <= at < STEPS
     person.muster("resume", run_id, cwd=work)
     wait_for_end(folder, "done")
     steps = [(line["attempt"], line["step"]) for line in metrics(folder) if "train/loss" in line]
-    assert steps == [(0, step) for step in range(1, at + 1)] + [(1, step) for step in range(at + 1, 13)]
-    heard = {line["attempt"] for line in read_objects(folder.system) if line["nodes/count"] == 2}
-    assert heard == {0, 1}
+    assert steps == [(0, step) for step in range(1, at + 1)] + [(1, step) for step in range(at + 1, STEPS + 1)]
+    assert attempts_that_heard_both(folder) == {0, 1}
+
+
+def attempts_that_heard_both(folder: RunFolder) -> set[int]:
+    """The attempts in which node 0 wrote a line about both nodes."""
+    return {line["attempt"] for line in read_objects(folder.system) if line["nodes/count"] == 2}
