@@ -37,6 +37,7 @@ PATIENCE_S = 240.0
 WATCHED = [
     f"health.limits_s.train={LIMIT_S}",
     "health.limits_s.first_step=200",
+    "health.limits_s.save=20",
     "health.step_factor=3",
     "train.eval_strategy=no",
     "tracking=none",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -123,19 +122,13 @@ def start_now(person: Person, job: int, folder: RunFolder) -> None:
 
 
 def process_of(log: Path) -> int:
-    """The rank whose log this is.
-
-    The log is its standard output, and that of the programs it started, whose process ids may be lower.
-    """
-    writing = set()
+    """The process that writes a rank's log as its standard output."""
     for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
+        try:
             if entry.name.isdigit() and (entry / "fd" / "1").readlink() == log:
-                writing.add(int(entry.name))
-    for process in writing:
-        with contextlib.suppress(OSError):
-            if parent_of(process) not in writing:
-                return process
+                return int(entry.name)
+        except OSError:
+            continue
     raise AssertionError(f"nobody writes {log}")
 
 
