@@ -101,14 +101,20 @@ def _run_agent(folder: RunFolder, program: Program) -> bool:
 
 
 def _train(folder: RunFolder, attempt: int) -> None:
-    from train.rank import main as train_rank
+    from train.node.imports import kept
+
+    with kept():
+        from train.rank import main as train_rank
 
     train_rank(folder, attempt)
 
 
 def _exporting(step: int | None) -> Entry:
     def export(folder: RunFolder, attempt: int) -> None:
-        from train.export.rank import main as export_checkpoint
+        from train.node.imports import kept
+
+        with kept():
+            from train.export.rank import main as export_checkpoint
 
         export_checkpoint(folder, attempt, step)
 

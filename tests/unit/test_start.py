@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 
 from conf.record import Batch, Device, Layout, Plan, Topology, encode_plan
 from conf.schema import RunConfig
+from train.node.imports import kept
 from train.node.start import choose_start, own_argv, set_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,3 +113,16 @@ def test_fork_on_a_gpu_needs_a_probe_that_computes() -> None:
     else:
         assert (start.mode, start.reason) == ("exec", "a forked probe could not compute on the GPU")
     assert choose_start(make_plan(start="exec")).mode == "exec"
+
+
+def test_what_is_imported_is_no_matter_of_garbage_collection() -> None:
+    """Nobody searches while it is made, and later searches leave it out."""
+    before = gc.get_freeze_count()
+    try:
+        with kept():
+            assert not gc.isenabled()
+            made = [[number] for number in range(1000)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= before + len(made)
+    finally:
+        gc.unfreeze()

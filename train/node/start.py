@@ -7,7 +7,6 @@ child has to compute first.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.util
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan
+from train.node.imports import kept
 from train.node.process import Entry, run_rank
 
 HEAVY_MODULES = ("torch", "torch._dynamo", "deepspeed", "transformers", "train.rank")
@@ -84,18 +84,19 @@ def preload(plan: Plan, modules: Sequence[str]) -> None:
     Raises:
         ImportError: one of them is missing.
     """
-    import torch
+    with kept():
+        import torch
 
-    torch.set_num_threads(1)
-    if plan.topology.start != "fork":
-        return
-    for name in modules:
-        importlib.import_module(name)
-    if "transformers" in modules:
-        _import_model_module(plan.model_type)
-    if plan.config.method.peft and plan.topology.device is Device.cpu:
-        # Seconds in every rank otherwise. With it comes bitsandbytes, which on a GPU node would spoil the fork.
-        importlib.import_module("peft")
+        torch.set_num_threads(1)
+        if plan.topology.start != "fork":
+            return
+        for name in modules:
+            importlib.import_module(name)
+        if "transformers" in modules:
+            _import_model_module(plan.model_type)
+        if plan.config.method.peft and plan.topology.device is Device.cpu:
+            # Seconds in every rank otherwise. With it comes bitsandbytes, which on a GPU node would spoil the fork.
+            importlib.import_module("peft")
 
 
 def _import_model_module(model_type: str) -> None:
@@ -116,8 +117,6 @@ def choose_start(plan: Plan) -> Start:
         return Start("exec", "an imported module has initialised CUDA, which does not survive a fork")
     if plan.topology.device is Device.gpu and not _probe(_compute_on_gpu):
         return Start("exec", "a forked probe could not compute on the GPU")
-    gc.collect()
-    gc.freeze()
     return Start("fork", "planned")
 
 
