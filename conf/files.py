@@ -32,6 +32,14 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def is_visible_file(path: Path) -> bool:
+    """Whether there is such a file, as far as this user may see; `Path.is_file` raises for a folder that is closed."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def read_objects(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file with one a line; lines that were cut short, or a file that is missing, hold none."""
     try:

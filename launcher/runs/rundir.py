@@ -15,7 +15,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from conf.files import write_atomically
+from conf.files import is_visible_file, write_atomically
 from conf.layout import RunFolder
 from conf.record import Plan
 from conf.schema import Access
@@ -93,7 +93,7 @@ def list_runs(run_root: str | Path) -> list[RunFolder]:
     except OSError:
         return []
     folders = (RunFolder(Path(run_root, name).absolute()) for name in names)
-    return [folder for folder in folders if folder.run_json.is_file()]
+    return [folder for folder in folders if is_visible_file(folder.run_json)]
 
 
 def find(argument: str, run_root: str | Path) -> RunFolder:
@@ -104,7 +104,7 @@ def find(argument: str, run_root: str | Path) -> RunFolder:
     """
     for path in (Path(run_root, argument), Path(argument).expanduser()):
         folder = RunFolder(path.absolute())
-        if folder.run_json.is_file():
+        if is_visible_file(folder.run_json):
             return folder
     runs = list_runs(run_root)
     named = [folder for folder in runs if is_id_of(folder.path.name, argument)]

@@ -53,6 +53,10 @@ class Interrupts:
         with handled(NUMBERS, self._arrive):
             yield
 
+    def lose_reader(self) -> None:
+        """Nobody reads what is printed any more (`| head`), which counts as a lost terminal."""
+        self._arrive(signal.SIGHUP)
+
     def _arrive(self, number: int) -> None:
         if number == signal.SIGHUP:
             _leave_terminal()

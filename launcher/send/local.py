@@ -1,7 +1,8 @@
 """A run on this machine, in the foreground: starts `job.sh` in a session of its own, waits, turns Ctrl-C into a stop.
 
 The first Ctrl-C writes `STOP`, so that the ranks save and end; the second ends the agent and its ranks at once. Losing
-the terminal counts as the first: a run of `muster run` belongs to its terminal, one of `muster submit` does not.
+the terminal, or the reader of a pipe, counts as the first: a run of `muster run` belongs to its terminal, one of
+`muster submit` does not.
 """
 
 from __future__ import annotations
@@ -74,10 +75,13 @@ def run_local(folder: RunFolder, script: list[str], total_steps: int | None) -> 
                 except OSError as error:
                     raise MusterError(f"cannot start {script[0]}: {error.strerror}") from error
                 while process.poll() is None:
-                    for turn in interrupts.new():
-                        interrupt(folder, process, turn)
-                        progress.say(ENDING if turn > 1 else STOPPING)
-                    progress.update()
+                    try:
+                        for turn in interrupts.new():
+                            interrupt(folder, process, turn)
+                            progress.say(ENDING if turn > 1 else STOPPING)
+                        progress.update()
+                    except BrokenPipeError:
+                        interrupts.lose_reader()
                     time.sleep(POLL_S)
         attempt = next(iter(reversed(list_attempts(folder))), None)
         if attempt is not None and before and attempt.number <= before[-1].number:
@@ -100,7 +104,15 @@ def find_agent(attempt: Attempt, host: str) -> int | None:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return None if sys.platform == "linux" or not _exists(pid) else pid
-    return pid if os.fsencode(attempt.folder.parent.parent) in command else None
+    return pid if any(_means(word, attempt.folder.parent.parent) for word in command.split(b"\0") if word) else None
+
+
+def _means(word: bytes, folder: Path) -> bool:
+    """Whether an argument is the folder, which may be called by another name (over a link) here than there."""
+    try:
+        return Path(os.fsdecode(word)).samefile(folder)
+    except OSError:
+        return False
 
 
 def _exists(pid: int) -> bool:

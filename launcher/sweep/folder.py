@@ -19,7 +19,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from conf.files import write_atomically
+from conf.files import is_visible_file, write_atomically
 from conf.schema import Access
 from launcher.facts.runs import is_id_of
 from launcher.problems import MusterError, NotFoundError
@@ -170,7 +170,7 @@ def list_sweeps(run_root: str | Path) -> list[SweepFolder]:
         entries = sorted(path for path in Path(run_root, SWEEPS).absolute().iterdir() if not path.name.startswith("."))
     except OSError:
         return []
-    return [folder for folder in map(SweepFolder, entries) if folder.sweep_json.is_file()]
+    return [folder for folder in map(SweepFolder, entries) if is_visible_file(folder.sweep_json)]
 
 
 def find(argument: str, run_root: str | Path) -> SweepFolder:
@@ -181,7 +181,7 @@ def find(argument: str, run_root: str | Path) -> SweepFolder:
     """
     for path in (Path(run_root, SWEEPS, argument), Path(argument).expanduser()):
         folder = SweepFolder(path.absolute())
-        if folder.sweep_json.is_file():
+        if is_visible_file(folder.sweep_json):
             return folder
     sweeps = list_sweeps(run_root)
     named = [folder for folder in sweeps if is_id_of(folder.path.name, argument)]

@@ -12,6 +12,7 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.outcome import State, read_outcome
+from launcher.send.local import find_agent
 from tests.unit.runs import make_run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,6 +87,31 @@ def test_a_lost_terminal_stops_the_run(folder: RunFolder) -> None:
     outcome = read_outcome(folder.outcome)
     assert outcome is not None
     assert outcome.state is State.stopped
+
+
+def test_a_pipe_that_nobody_reads_stops_the_run(folder: RunFolder) -> None:
+    """`muster run | head`: there is nobody left to see it run."""
+    process = start(folder, OBEDIENT)
+    assert process.stdout is not None
+    process.stdout.close()
+    with folder.events.open("a") as events:
+        events.write('{"event": "warning", "text": "and on", "attempt": 0, "time": 2}\n')
+    assert process.wait(timeout=60) == 0
+    outcome = read_outcome(folder.outcome)
+    assert outcome is not None
+    assert outcome.state is State.stopped
+
+
+def test_a_run_lives_by_whatever_way_its_folder_is_reached(folder: RunFolder, tmp_path: Path) -> None:
+    process = start(folder, OBEDIENT)
+    link = tmp_path / "link"
+    link.symlink_to(folder.path)
+    agents = {find_agent(seen.attempt(0), "h") for seen in (folder, RunFolder(link))}
+    assert len(agents) == 1
+    assert None not in agents
+    folder.stop.write_text("stopped\n")
+    process.communicate(timeout=60)
+    assert find_agent(folder.attempt(0), "h") is None
 
 
 def test_a_script_that_never_makes_an_attempt_is_quoted(folder: RunFolder) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,28 @@ def test_runs_are_found_by_name_id_folder_and_job(tmp_path: Path) -> None:
         rundir.find("three", tmp_path)
     with pytest.raises(NotFoundError, match="it has no runs"):
         rundir.find("one", tmp_path / "nowhere")
+
+
+def test_closed_folders_of_others_are_passed_by() -> None:
+    """In a run root that people share, each with private runs; names that no file system takes are nobody's."""
+    with tempfile.TemporaryDirectory() as work:
+        Path(work).chmod(0o755)
+        mine, theirs = made(Path(work), "name=mine"), made(Path(work), "name=theirs")
+        mine.path.chmod(0o755)
+        theirs.path.chmod(0o000)
+        root = os.getuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            assert rundir.list_runs(work) == [mine]
+            assert rundir.find("mine", work) == mine
+            for name in (theirs.path.name, "x" * 300):
+                with pytest.raises(NotFoundError, match="it has mine"):
+                    rundir.find(name, work)
+        finally:
+            if root:
+                os.seteuid(0)
+            theirs.path.chmod(0o700)
 
 
 def test_runs_of_a_name_are_gathered_with_their_content(tmp_path: Path) -> None:
