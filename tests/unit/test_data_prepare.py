@@ -15,12 +15,13 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan, Topology, encode_plan
-from conf.schema import LongRows, ModelInit, Packing, RunConfig
+from conf.schema import LongRows, ModelConfig, ModelInit, Packing, RunConfig
 from train.data import encode, sources
 from train.data.block import DataError
 from train.data.demo import bundled, demo_rows, encode_rows
 from train.data.prepare import prepare
 from train.data.prepared import Prepared, read_prepared
+from train.data.tokenizer import tokenizer_identity
 from train.model import attention
 from train.model.per_document import PackingError
 
@@ -147,6 +148,33 @@ def test_other_content_under_the_same_name_is_new(tmp_path: Path, train_file: Pa
     first = prepared(config, tmp_path / "runs/a")
     train_file.write_bytes(train_file.read_bytes().replace(b"Bonjour", b"Bonsoir"))
     assert prepared(config, tmp_path / "runs/b").digest != first.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "is_other"),
+    [
+        ("tokenizer.json", True),
+        ("spiece.model", True),
+        ("sentencepiece.bpe.model", True),
+        ("source.spm", True),
+        ("qwen.tiktoken", True),
+        ("tekken.json", True),
+        ("tokenizer.model.v3", True),
+        ("tokenization_own.py", True),
+        ("model.safetensors", False),
+        ("pytorch_model.bin", False),
+        ("README.md", False),
+        (".nfs0001", False),
+    ],
+)
+def test_a_tokenizer_is_known_by_its_files_whatever_their_names(tmp_path: Path, name: str, is_other: bool) -> None:
+    model = ModelConfig(model_name_or_path=str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(b"before")
+    before = tokenizer_identity(model, "")
+    assert tokenizer_identity(model, "") == before
+    (tmp_path / name).write_bytes(b"behind")
+    assert (tokenizer_identity(model, "") != before) == is_other
 
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path, train_file: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,14 @@ BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 TRAINING_BYTES = 64 << 20
 """Text that a tokenizer is trained on; more changes little and takes long."""
 
-FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
+ASIDE = frozenset(
+    (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".npz", ".md")
 )
-"""Files of a tokenizer that decide what it makes of a text."""
+"""Endings of weights, and of words about them. Any other file of a folder may decide what its tokenizer makes of a text:
+SentencePiece's and tiktoken's have many names, and some tokenizers come with code."""
+
+HUB_FILES = ("config.json", "tokenizer_config.json")
+"""One of these is there wherever transformers finds a tokenizer."""
 
 
 def tokenizer_source(model: ModelConfig) -> str:
@@ -49,33 +46,30 @@ def tokenizer_identity(model: ModelConfig, train_content: str) -> str:
     source = tokenizer_source(model)
     if source == TRAINED:
         return _sha256(TRAINED, str(model.tokenizer_vocab_size), train_content)
-    folder = _folder(source, model.revision)
-    if folder is None:
-        return _sha256("hub", source, model.revision or "")
-    parts = [
-        f"{name}:{hashlib.sha256((folder / name).read_bytes()).hexdigest()}" for name in FILES if _is(folder, name)
-    ]
-    return _sha256("files", *parts)
+    if not Path(source).is_dir():
+        return _sha256("hub", source, _commit(source, model.revision) or model.revision or "")
+    files = sorted(path for path in Path(source).iterdir() if _may_decide(path))
+    return _sha256("files", *(f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files))
 
 
-def _is(folder: Path, name: str) -> bool:
-    return (folder / name).is_file()
+def _may_decide(path: Path) -> bool:
+    """Whether tokens may depend on a file; what nobody here may read, no tokenizer reads either."""
+    aside = path.suffix in ASIDE or path.name.startswith(".")
+    return not aside and path.is_file() and os.access(path, os.R_OK)
 
 
 def _sha256(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _folder(source: str, revision: str | None) -> Path | None:
-    """Where the files of a tokenizer lie, if they lie on this machine."""
-    if Path(source).is_dir():
-        return Path(source)
+def _commit(source: str, revision: str | None) -> str | None:
+    """The commit of a hub's tokenizer, if its files lie on this machine."""
     import huggingface_hub
 
-    for name in FILES:
+    for name in HUB_FILES:
         found = huggingface_hub.try_to_load_from_cache(source, name, revision=revision)
         if isinstance(found, str):
-            return Path(found).parent
+            return Path(found).parent.name
     return None
 
 
