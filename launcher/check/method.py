@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from conf.adapters import SHARDED, UNSUPPORTED, has_virtual_tokens, needs_data, needs_whole_weights, peft_type
-from conf.schema import MethodConfig, Offload, Quantization, RunConfig
-from launcher.check.libraries import peft_methods
+from conf.schema import MethodConfig, Offload, Quantization, RunConfig, TaskName
+from launcher.check.libraries import model_types, peft_methods
 from launcher.facts.facts import Facts
 from launcher.problems import Problem
 
@@ -46,7 +46,16 @@ def _adapter_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     if kind == "PREFIX_TUNING" and config.train.gradient_checkpointing:
         rule = "does not go with prefix tuning, whose keys and values are a cache that recomputation leaves out"
         yield Problem("train.gradient_checkpointing", "true", rule, "false")
+    if kind in ("PROMPT_TUNING", "P_TUNING") and config.task.name is TaskName.seq_cls and _reads_onwards(facts):
+        rule = "does not go with task=seq_cls on a causal model, whose head reads the last token and would read padding"
+        yield Problem("method.peft.peft_type", kind, rule, "method=prefix_tuning, method=lora")
     yield from _virtual_token_problems(config, facts)
+
+
+def _reads_onwards(facts: Facts) -> bool:
+    """Whether each token of the model sees only those before it."""
+    kind = str(facts.model.config.get("model_type") or "")
+    return kind in model_types("causal_lm") and kind not in model_types("masked_lm")
 
 
 def _virtual_token_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:

@@ -64,6 +64,10 @@ def _architecture_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]
         elif kind in model_types("masked_lm"):
             rule = f"trains models with an encoder and a decoder, such as t5 and bart; {kind} has an encoder alone"
             yield Problem(key, value, rule, "task=seq_cls")
+    elif task is TaskName.seq_cls and kind in model_types("seq2seq_lm") & model_types("seq_cls"):
+        # Heads of BART and T5 raise where a row has no end token: empty rows and the export's proof have none.
+        rule = f"trains encoders and models that predict the next token; {kind} has an encoder and a decoder"
+        yield Problem(key, value, rule, "task=seq2seq_lm, which learns to write the label")
     elif task is TaskName.seq_cls and kind not in model_types("seq_cls"):
         known = {other: kind in model_types(other) for other in ("causal_lm", "seq2seq_lm")}
         near = next((f"task={other}" for other, there in known.items() if there), "")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conf.schema import Offload, Quantization, RunConfig
+from conf.schema import Offload, Quantization, RunConfig, TaskName
 from launcher.check.method import method_problems
 from launcher.facts.facts import Facts, ModelFacts
 from launcher.plan.plan import resolve_packing
@@ -22,13 +22,13 @@ def configured(*changes: Change) -> RunConfig:
     return config
 
 
-def problems(config: RunConfig) -> list[tuple[str, str]]:
+def problems(config: RunConfig, kind: str = "llama") -> list[tuple[str, str]]:
     facts = Facts(
         cwd="/here",
         run_root="/here/runs",
         python="/usr/bin/python3",
         cpu_count=2,
-        model=ModelFacts(config={"model_type": "llama", "num_hidden_layers": 4, "max_position_embeddings": 1030}),
+        model=ModelFacts(config={"model_type": kind, "num_hidden_layers": 4, "max_position_embeddings": 1030}),
     )
     return [(problem.key, problem.nearest) for problem in method_problems(config, facts)]
 
@@ -43,6 +43,10 @@ def stage(number: int) -> Change:
 
 def quantized(kind: str) -> Change:
     return lambda config: setattr(config.method, "quantization", Quantization(kind))
+
+
+def labels(config: RunConfig) -> None:
+    config.task.name = TaskName.seq_cls
 
 
 CASES: dict[str, tuple[list[Change], list[tuple[str, str]]]] = {
@@ -86,6 +90,14 @@ CASES: dict[str, tuple[list[Change], list[tuple[str, str]]]] = {
         [peft(peft_type="PROMPT_TUNING", num_virtual_tokens=20), stage(2)],
         [("data.max_length", "1010")],
     ),
+    **{
+        f"{kind} before labels": (
+            [peft(peft_type=kind, num_virtual_tokens=4), stage(2), labels],
+            [("method.peft.peft_type", "method=prefix_tuning, method=lora")],
+        )
+        for kind in ("PROMPT_TUNING", "P_TUNING")
+    },
+    "prefixes before labels": ([peft(peft_type="PREFIX_TUNING", num_virtual_tokens=4), stage(2), labels], []),
     "a learning rate below 0": (
         [lambda config: config.optim.learning_rates.update({"*": -1.0})],
         [("optim.learning_rates.*", "")],
@@ -97,6 +109,11 @@ CASES: dict[str, tuple[list[Change], list[tuple[str, str]]]] = {
 def test_what_does_not_go_together_is_refused(name: str) -> None:
     changes, expected = CASES[name]
     assert problems(configured(*changes)) == expected
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_an_encoder_s_head_reads_no_padding_behind_virtual_tokens(kind: str) -> None:
+    assert problems(configured(peft(peft_type="PROMPT_TUNING", num_virtual_tokens=4), stage(2), labels), kind) == []
 
 
 def test_documents_are_not_packed_behind_virtual_tokens() -> None:

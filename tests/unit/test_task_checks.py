@@ -27,6 +27,12 @@ CASES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "llama pairs": ("llama", (PAIRS,), "task.name=seq2seq_lm .* llama has a decoder alone; nearest: task=causal_lm"),
     "bert pairs": ("bert", (PAIRS,), "task.name=seq2seq_lm .* bert has an encoder alone; nearest: task=seq_cls"),
     "m2m labels": ("m2m_100", (LABELS,), "transformers has none for m2m_100; nearest: task=seq2seq_lm"),
+    "bart labels": (
+        "bart",
+        (LABELS,),
+        "task.name=seq_cls .* bart has an encoder and a decoder; nearest: task=seq2seq_lm",
+    ),
+    "t5 labels": ("t5", (LABELS,), "task.name=seq_cls .* t5 has an encoder and a decoder; nearest: task=seq2seq_lm"),
     "labels": (
         "llama",
         ("task.labels=[a,b]",),
