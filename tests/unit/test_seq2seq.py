@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +69,27 @@ def document(source: list[int], target: list[int]) -> Document:
     return Document(np.array(source + target), np.arange(len(source) + len(target)) >= len(source))
 
 
-def test_collate_pads_and_shifts_as_the_model_does() -> None:
+def small_t5() -> Any:
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(vocab_size=16, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
-    model = T5ForConditionalGeneration(config).eval()
+    return T5ForConditionalGeneration(config).eval()
+
+
+def test_a_model_that_is_let_go_dies_whoever_still_collates() -> None:
+    model = small_t5()
+    drawn = torch.get_rng_state()
+    task = SequenceToSequence(0, shift_of(model, 0), None, ())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    known = weakref.ref(model)
+    del model
+    gc.collect()
+    assert known() is None
+    assert task.collate([document([5, 1], [7, 8, 1])])["decoder_input_ids"].tolist() == [[0, 7, 8]]
+
+
+def test_collate_pads_and_shifts_as_the_model_does() -> None:
+    model = small_t5()
     task = SequenceToSequence(0, shift_of(model, 0), None, ())
     batch = task.collate([document([5, 6, 1], [7, 1]), document([8, 1], [9, 10, 1])])
     assert batch["input_ids"].tolist() == [[5, 6, 1], [8, 1, 0]]

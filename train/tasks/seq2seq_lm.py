@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,10 +66,14 @@ def padded(rows: Sequence[LongArray], value: int) -> LongArray:
 
 
 def shift_of(model: Any, pad_id: int) -> Shift:
-    """How a model makes the decoder's inputs from labels; where it has no word for it, as BART does."""
-    own = getattr(model, "prepare_decoder_input_ids_from_labels", None)
-    if own is not None:
-        return lambda labels: own(labels=labels)
+    """How a model makes the decoder's inputs from labels; where it has no word for it, as BART does.
+
+    Batches may be collated longer than the model is there, so that a twin without weights is asked.
+    """
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        with torch.device("meta"):
+            twin = type(model)(copy.deepcopy(model.config))
+        return lambda labels: twin.prepare_decoder_input_ids_from_labels(labels=labels)
     start = model.config.decoder_start_token_id
 
     def shift(labels: Tensor) -> Tensor:
