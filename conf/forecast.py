@@ -24,7 +24,7 @@ class Span:
 
 @dataclass(frozen=True)
 class TimePart:
-    """Likely seconds of a step, not hidden behind others, and how they came about."""
+    """Likely seconds of a part of a step, not hidden behind others, or of a run; and how they came about."""
 
     name: str
     seconds: float
@@ -50,8 +50,8 @@ class Forecast:
     """The time of a run. `devices` of a kind (`GPU`, `node`) work on it, which has a price where the site gives one.
 
     `step` is a step after the correction, `run` everything from the first job's start to the end; None where the number
-    of steps is not known. `tokens` are the useful ones of a step. `jobs` are needed for the time limit, None without
-    one. `machine` says by which figures.
+    of steps is not known. `around` is what of it comes before the steps and after them. `tokens` are the useful ones of
+    a step. `jobs` are needed for the time limit, None without one. `machine` says by which figures.
     """
 
     step: Span
@@ -62,6 +62,7 @@ class Forecast:
     machine: str
     mfu: float | None = None
     run: Span | None = None
+    around: list[TimePart] = field(default_factory=list)
     jobs: int | None = None
     rate: float | None = None
     currency: str = ""

@@ -10,14 +10,9 @@ from conf.timing import MARGIN_S, SHARE
 from launcher.facts.facts import Facts
 from launcher.plan.memory.held import BYTES, Held
 from launcher.plan.memory.host import checkpoint_bytes
+from launcher.plan.storage import speed_of
 from launcher.plan.topology import partition_of
 from slurm.policy import Policy
-
-ASSUMED_SPEED = 1e9
-"""Bytes a second that a job writes where nothing was measured: what one client of a slow shared file system reaches."""
-
-LEAST_MEASURED = 1 << 28
-"""Bytes from which on another run's save tells of the file system; smaller ones tell of its latency."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +41,7 @@ def expected_save(plan: Plan, facts: Facts) -> Save | None:
     bytes_saved = saved_bytes(plan)
     if bytes_saved is None:
         return None
-    others = [save for save in facts.saves if save.size >= LEAST_MEASURED]
-    best = max(others, key=lambda save: save.size, default=None)
-    if best is None:
-        return Save(bytes_saved, ASSUMED_SPEED, "assumed, none was measured yet")
-    return Save(bytes_saved, best.size / best.seconds, f"measured in {best.run_id}")
+    return Save(bytes_saved, *speed_of(facts))
 
 
 def saved_bytes(plan: Plan) -> int | None:

@@ -13,12 +13,13 @@ from conf.adapters import has_virtual_tokens
 from conf.architectures import PACKABLE
 from conf.choice import Choice
 from conf.record import Batch, Layout, Plan, Topology
-from conf.schema import ExportWhen, Packing, RunConfig, TaskName
+from conf.schema import Packing, RunConfig, TaskName
 from launcher.facts.facts import Facts
 from launcher.plan import batch as batches
 from launcher.plan import remarks, zero
 from launcher.plan.content import run_id
 from launcher.plan.continuation import make_continuation
+from launcher.plan.export import export_at_end
 from launcher.plan.measured import time_correction
 from launcher.plan.memory.estimate import Subject, estimate_of
 from launcher.plan.memory.verdict import memory_warnings
@@ -32,10 +33,6 @@ from launcher.plan.shapes.weights import Shape
 from launcher.plan.time.forecast import forecast_of
 from launcher.plan.topology import make_topology
 from launcher.plan.trainable import quantized_parameters, trained_of
-from launcher.show.units import count
-
-LARGEST_EXPORT_AT_END = 4 * 10**9
-"""Parameters up to which `checkpoint.export=auto` writes the model at the end of the run."""
 
 PACKING_ATTENTION = frozenset({"auto", "muster"})
 """Values of `model.attn_implementation` under which documents in one row are proven not to see each other."""
@@ -172,23 +169,6 @@ def parameters_of(facts: Facts, known: Shape | None) -> int | None:
         return counted
     kind = str(shape.get("dtype") or shape.get("torch_dtype") or "bfloat16")
     return facts.model.weights_bytes // _BYTES_PER_WEIGHT.get(kind, 2)
-
-
-def export_at_end(config: RunConfig, parameters: int | None) -> tuple[bool, str]:
-    """Whether the run itself writes the Hugging Face model, and why."""
-    when = config.checkpoint.export
-    if config.train.max_steps == 0:
-        return False, "no export: train.max_steps=0 evaluates alone"
-    if when is ExportWhen.auto:
-        small = parameters is None or parameters <= LARGEST_EXPORT_AT_END
-        size = "of unknown size" if parameters is None else f"of {count(parameters)} parameters"
-        return small, f"export {'at the end of the run' if small else 'as a job after the run'}: a model {size}"
-    words = {
-        ExportWhen.end: "at the end of the run",
-        ExportWhen.job: "as a job after the run",
-        ExportWhen.never: "never",
-    }
-    return when is ExportWhen.end, f"export {words[when]}: checkpoint.export={when.value}"
 
 
 def _layouts(

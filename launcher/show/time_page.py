@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conf.forecast import Forecast, Span
+from conf.forecast import Forecast, Span, TimePart
 from launcher.show import units
 
 _LABEL, _AMOUNT = 24, 10
@@ -27,12 +27,19 @@ def lines(time: Forecast) -> list[str]:
     mfu = f" · MFU {time.mfu:.0%}" if time.mfu is not None else ""
     step = f"a step {seconds(time.step.likely)} ({seconds(time.step.low)} to {seconds(time.step.high)})"
     found = [f"{step} · {time.tokens_per_second:,.0f} tokens/s{each}{mfu}"]
-    found += [f"  {part.name:<{_LABEL}}{seconds(part.seconds):>{_AMOUNT}}  {part.how}".rstrip() for part in time.parts]
+    found += _part_lines(time.parts)
+    if time.around:
+        found.append(f"besides the steps {seconds(sum(part.seconds for part in time.around))}")
+        found += _part_lines(time.around)
     if time.jobs is not None:
         found.append(f"{time.jobs} job{'s' * (time.jobs > 1)} of the time limit")
     found.append(f"by {time.machine}")
     found.append(time.correction.in_words if time.correction else "by formula alone: no run like it was measured here")
     return [*found, *(f"not known: {text}" for text in time.unknown)]
+
+
+def _part_lines(parts: list[TimePart]) -> list[str]:
+    return [f"  {part.name:<{_LABEL}}{seconds(part.seconds):>{_AMOUNT}}  {part.how}".rstrip() for part in parts]
 
 
 def text(time: Forecast) -> str:

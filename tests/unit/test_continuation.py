@@ -11,7 +11,8 @@ from conf.timing import MARGIN_S, Timing
 from launcher.check.check import check
 from launcher.facts.slurm import SlurmFacts
 from launcher.facts.speed import MeasuredSave
-from launcher.plan.grace import ASSUMED_SPEED, expected_save, saved_bytes
+from launcher.plan.grace import expected_save, saved_bytes
+from launcher.plan.storage import ASSUMED_SPEED
 from slurm.parse import Partition
 from slurm.policy import Policy, PreemptMode, read_policy
 from tests.unit.planned import config_of, facts_of, plan_of

@@ -12,9 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from conf.forecast import Correction, Forecast
 from conf.schema import RunConfig
 from launcher.facts.model import ModelFacts
+from launcher.facts.speed import MeasuredSave
 from launcher.plan.memory.estimate import Subject
 from launcher.plan.plan import make_plan, resolve_packing, subject_of
 from launcher.plan.resolve import resolved
+from launcher.plan.time.around import EXPORT, READ, SAVE, START
 from launcher.plan.time.cost import cost_of
 from launcher.plan.time.documents import Documents
 from launcher.plan.time.forecast import forecast_of, way_of
@@ -176,3 +178,19 @@ def test_larger_micro_batches_are_no_slower() -> None:
         step = documents.step(replace(one.batch, micro_batch_size=micro, accumulation=8 // micro), False)
         found.append(seconds_of(cost, machine, way_of(one), step, grade).total)
     assert found == sorted(found, reverse=True)
+
+
+def test_what_lies_around_the_steps_is_counted() -> None:
+    """The weights are read, the last checkpoint written, the model exported; at the speed that was measured."""
+    words = (*GPUS, "model.init=pretrained", "model.tokenizer_name_or_path=null", "checkpoint.export=end")
+    found = forecast(*words)
+    assert found.run is not None
+    besides = {part.name: part.seconds for part in found.around}
+    assert set(besides) == {START, READ, SAVE, EXPORT}
+    assert found.run.likely > sum(besides.values())
+    measured = forecast(*words, saves=(MeasuredSave("other", 10**12, 100.0),))
+    faster = {part.name: part.seconds for part in measured.around}
+    assert faster == pytest.approx({name: each / (1 if name == START else 10) for name, each in besides.items()})
+    lines = "\n".join(time_page.lines(found))
+    assert all(name in lines for name in besides)
+    assert {part.name for part in forecast(*GPUS).around} == {START, SAVE}

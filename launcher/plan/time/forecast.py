@@ -11,15 +11,13 @@ from launcher.facts.facts import Facts
 from launcher.plan.memory.estimate import Subject
 from launcher.plan.memory.held import BYTES
 from launcher.plan.rows import held_out, training_rows
+from launcher.plan.time.around import around, start_of
 from launcher.plan.time.cost import Cost, cost_of
 from launcher.plan.time.documents import Documents, Step
 from launcher.plan.time.machine import Machine, machine_of
 from launcher.plan.time.step import FORWARD_SHARE, GRADES, Seconds, Way, seconds_of
 from launcher.show import units
 from slurm import duration
-
-START_S = {Device.gpu: 120.0, Device.cpu: 20.0}
-"""From a job's start to its first step: imports, loading, the rehearsal."""
 
 NARROWED = (0.85, 1.2)
 """Of the likely time, once runs like this one were measured."""
@@ -35,7 +33,8 @@ def forecast_of(subject: Subject, facts: Facts, correction: Correction | None = 
     step, way = documents.step(subject.batch, subject.packing != "none"), way_of(subject)
     low, likely, high = (seconds_of(cost, machine, way, step, grade) for grade in GRADES[machine.device])
     span = corrected(Span(low.total, likely.total, high.total), correction)
-    run = None if subject.steps is None else _whole(config, facts, span, subject.steps, START_S[topology.device])
+    beside = around(subject, facts)
+    run = None if subject.steps is None else _whole(config, facts, span, subject.steps, beside)
     gpus = topology.device is Device.gpu
     factor = correction.factor if correction else 1.0
     return Forecast(
@@ -47,7 +46,8 @@ def forecast_of(subject: Subject, facts: Facts, correction: Correction | None = 
         machine=machine.source,
         mfu=_mfu(cost, machine, step, span.likely),
         run=run,
-        jobs=_jobs(config.cluster, run, START_S[topology.device]),
+        around=beside,
+        jobs=_jobs(config.cluster, run, start_of(beside)),
         rate=config.cluster.gpu_hour_rate if gpus else None,
         currency=config.cluster.currency,
         correction=correction,
@@ -120,10 +120,10 @@ def _mfu(cost: Cost, machine: Machine, step: Step, seconds: float) -> float | No
     return cost.operations(step.computed, step.context, step.source) / seconds / machine.peak
 
 
-def _whole(config: RunConfig, facts: Facts, step: Span, steps: int, start_s: float) -> Span:
-    """The run: its steps, its evaluations at the cost of a forward pass, its start."""
+def _whole(config: RunConfig, facts: Facts, step: Span, steps: int, beside: list[TimePart]) -> Span:
+    """The run: its steps, its evaluations at the cost of a forward pass, and what it does besides."""
     passes = _evaluated(config, facts, steps) / config.train.global_batch_size * FORWARD_SHARE
-    return step.times(steps + passes).plus(start_s)
+    return step.times(steps + passes).plus(sum(part.seconds for part in beside))
 
 
 def _evaluated(config: RunConfig, facts: Facts, steps: int) -> float:
