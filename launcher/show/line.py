@@ -22,8 +22,15 @@ def line(*pieces: Piece | str) -> Line:
 
 def clean(text: str) -> str:
     """A text without escape sequences and control characters: what others printed must not steer this terminal."""
+    if text.isprintable():
+        return text
     kept = _ESCAPES.sub("", text).expandtabs(4)
     return "".join(letter if unicodedata.category(letter)[0] != "C" else "·" for letter in kept)
+
+
+def clean_lines(text: str) -> str:
+    """The same of a text of several lines."""
+    return "\n".join(map(clean, text.split("\n")))
 
 
 def width_of(text: str) -> int:
@@ -60,10 +67,11 @@ def cut_line(pieces: Line, width: int) -> Line:
     """A line of at most `width` columns."""
     kept: list[Piece] = []
     for text, style in pieces:
-        part = cut(text, width)
+        whole = clean(text)
+        part = cut(whole, width)
         kept.append((part, style))
         width -= width_of(part)
-        if part != text or width <= 0:
+        if part != whole or width <= 0:
             break
     return tuple(kept)
 

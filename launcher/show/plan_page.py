@@ -159,7 +159,7 @@ def print_memory(plan: Plan, page: Page, free: int | None = None) -> None:
         page.lines("Memory", [memory_text(plan)])
         return
     if memory.device is not None:
-        page.lines(memory_page.device_title(memory.device), memory_page.device_lines(memory.device, page))
+        page.painted(memory_page.device_title(memory.device), memory_page.device_lines(memory.device, page))
     page.lines("Host and disk", memory_page.other_lines(memory, free))
 
 

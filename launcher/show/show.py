@@ -14,6 +14,7 @@ from conf.record import Plan
 from launcher.runs.cause import RootCause
 from launcher.runs.read import last_text_lines
 from launcher.show import units
+from launcher.show.line import clean, clean_lines
 
 Row = tuple[str, str]
 STYLES = {
@@ -62,7 +63,7 @@ def cause_lines(cause: RootCause, log_lines: int) -> list[str]:
         lines += ["", f"the end of its log, {cause.log}:", *(f"  {line}" for line in tail)]
     else:
         lines.append(f"log: {cause.log}")
-    return lines
+    return [clean_lines(line) for line in lines]
 
 
 def in_colour(out: TextIO) -> bool:
@@ -73,7 +74,7 @@ def in_colour(out: TextIO) -> bool:
 
 
 class Page:
-    """Titles with rows or lines below, coloured on a terminal."""
+    """Titles with rows or lines below, coloured on a terminal, which nothing of what is printed can steer."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
@@ -81,7 +82,8 @@ class Page:
 
     def paint(self, text: str, style: str) -> str:
         """The text in a style of `STYLES`, where colour is seen."""
-        return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if style and self.coloured else text
+        shown = clean(text)
+        return f"\x1b[{STYLES[style]}m{shown}\x1b[0m" if style and self.coloured else shown
 
     def title(self, title: str) -> None:
         """A bold line, after an empty one."""
@@ -95,15 +97,19 @@ class Page:
         self.title(title)
         width = max(len(label) for label, _ in rows)
         for label, text in rows:
-            print(f"  {self.paint(f'{label:<{width}}', 'label')}  {text}", file=self.out)
+            print(f"  {self.paint(f'{label:<{width}}', 'label')}  {clean_lines(text)}", file=self.out)
 
     def lines(self, title: str, lines: Sequence[str], style: str = "") -> None:
-        """Lines as they are."""
+        """Lines of one style."""
+        self.painted(title, [self.paint(line, style) for line in lines])
+
+    def painted(self, title: str, lines: Sequence[str]) -> None:
+        """Lines with parts that `paint` has painted."""
         if not lines:
             return
         self.title(title)
         for line in lines:
-            print(f"  {self.paint(line, style)}".rstrip(), file=self.out)
+            print(f"  {line}".rstrip(), file=self.out)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO | None = None) -> None:
@@ -114,8 +120,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], out: Text
 
         Console(file=out).print(rich_table(columns, rows))
         return
-    widths = [max(len(row[index]) for row in [columns, *rows]) for index in range(len(columns))]
-    for row in [columns, *rows]:
+    shown = [columns, *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[index]) for row in shown) for index in range(len(columns))]
+    for row in shown:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
 
 
@@ -130,5 +137,5 @@ def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
         table.add_column(columns[place], overflow="ellipsis", no_wrap=True)
     table.add_column(columns[shown[-1]], overflow="fold", min_width=16)
     for row in rows:
-        table.add_row(*(Text(row[place]) for place in shown))
+        table.add_row(*(Text(clean(row[place])) for place in shown))
     return table

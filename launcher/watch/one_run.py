@@ -13,7 +13,7 @@ from launcher.runs.reading import EVAL_LOSS, LOSS, NORM, RATE, SPEED
 from launcher.runs.series import Series
 from launcher.runs.standing import Standing
 from launcher.show import units
-from launcher.show.line import Line, clean, cut, line, width_of
+from launcher.show.line import Line, cut, line, width_of
 from launcher.show.progress import PHASES, View, metric_words
 from launcher.show.text_plot import plot
 from launcher.watch.table import STYLES, note_of
@@ -59,7 +59,7 @@ def run_page(seen: Seen, width: int, height: int, plain: bool) -> list[Line]:
     if deal.log and seen.log:
         name = cut(seen.log_name, width - 5)
         lines += [line(("log", "bold"), (f"  {name}", "dim"))]
-        lines += [line(("  " + clean(text), "")) for text in seen.log[-deal.log :]]
+        lines += [line("  " + text) for text in seen.log[-deal.log :]]
     return lines[:height]
 
 
@@ -179,4 +179,4 @@ def _end(seen: Seen) -> float | None:
 
 def _event(at: float, text: str, now: float) -> Line:
     style = "warning" if text.startswith("warning") else ""
-    return line((f"  {units.clock(at, now)}  ", "dim"), (clean(text), style))
+    return line((f"  {units.clock(at, now)}  ", "dim"), (text, style))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conf.estimate import Moment, Need, Term
 from conf.layout import RunFolder
@@ -15,6 +18,7 @@ from launcher.runs.cause import find_root_cause
 from launcher.send.local import LocalEnd
 from launcher.show.ending import answer_lines, place_lines, report_end
 from launcher.show.evaluations import evaluation_lines
+from launcher.show.line import cut_line, line
 from launcher.show.memory_page import BAR_WIDTH, GLYPHS, bar, device_lines, device_title
 from launcher.show.plan_page import deepspeed_lines, plan_rows
 from launcher.show.show import Page, cause_lines, headline, print_table
@@ -152,3 +156,17 @@ def test_other_ends_say_what_was_saved_and_how_to_go_on(folder: RunFolder, capsy
     said = capsys.readouterr().err
     assert "status 3" in said
     assert "body.sh: no space" in said
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("\x1b\x07[]0;31m\t\r\n"), max_size=60))
+def test_no_text_steers_the_terminal(text: str) -> None:
+    """Titles, colours and the clipboard are the terminal's; run folders of others are read as well."""
+    out = io.StringIO()
+    page = Page(out)
+    page.rows(text, [("label", text)])
+    page.lines(text, [text])
+    page.painted("", [page.paint(text, "bad")])
+    print_table(["name"], [[text]], out)
+    print("".join(piece for piece, _ in cut_line(line(text), 40)), file=out)
+    shown = out.getvalue().replace("\n", "")
+    assert [letter for letter in shown if unicodedata.category(letter)[0] == "C"] == []
