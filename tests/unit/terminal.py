@@ -14,7 +14,12 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 
-OWNER = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+OWNER = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background of a shell inherit that it is ignored
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 CUT_SHORT = re.compile(r"\x1b(?:\[\??[\d;]*)?$")
 SEQUENCE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
 
