@@ -12,7 +12,8 @@ import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PosixPath
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ from conf.layout import RunFolder
 from tests.dist.harness import join_world, launch_each, launch_to_fail
 from tests.dist.small_models import open_engine, train_steps, write_model
 from train.checkpoint import checkpoint
+from train.checkpoint.background import Background
+from train.checkpoint.conversion import converted
+from train.checkpoint.flight import Saved
+from train.checkpoint.manifest import Manifest, entries, write_manifest
+from train.checkpoint.stock import list_checkpoints
+from train.checkpoint.storage import WrittenFile, hashed_file
 from train.distributed import World
 from train.metrics.journal import Journal
 
@@ -206,6 +213,57 @@ def test_damage_is_seen_said_and_never_used(stories: dict[str, tuple[RunFolder, 
             assert "none of the 2 checkpoints" in error
             assert "step 0 in silence" in error
     assert [step for step, _ in results["never saved"]] == [None, None]
+
+
+class Unasked(PosixPath):
+    """A path that nobody may look for."""
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        raise AssertionError(f"a rank that is not the first looked for {self}")
+
+
+def written(folder: RunFolder) -> tuple[Path, Manifest]:
+    """A checkpoint of two ranks at step 5, with a file of each."""
+    files = []
+    (folder.checkpoint(5) / "states").mkdir(parents=True)
+    for name in ("states/a.pt", "states/b.pt"):
+        with hashed_file(folder.checkpoint(5) / name) as file:
+            file.write(name.encode())
+        files.append([WrittenFile(name, file.size, file.sha256)])
+    manifest = Manifest(5, 2, 3, "demo-1a2b3c4d", "1a2b3c4d", 0, 0.0, "2", "0", {}, entries(files))
+    write_manifest(folder.checkpoint(5), manifest)
+    return folder.checkpoint(5), manifest
+
+
+def save_again(path: Path, manifest: Manifest) -> list[Any]:
+    """What a save of a step that is saved gives, directly and in the background, and a conversion that is there."""
+    world = join_world()
+    engine: Any = None
+    folder = RunFolder(path if world.first else Unasked(path))
+    background = Background(world, folder, 2)
+    saved = [checkpoint.save(engine, world, folder, 5, {}), background.begin(engine, 5, {})]
+    found = converted(folder.checkpoint(5), folder.universal(5), manifest, world, lambda done, total: None)
+    return [*saved, found.manifest]
+
+
+def test_the_first_rank_alone_looks_for_what_may_not_be_there_yet(tmp_path: Path) -> None:
+    """On NFS another node that had looked would not see it for a minute."""
+    folder = RunFolder(tmp_path)
+    path, manifest = written(folder)
+    shutil.copytree(path, folder.universal(5))
+    for rank in launch_each(save_again, 2, [(tmp_path, manifest)])[0]:
+        assert rank == [Saved(5, 0.0, 0), Saved(5, 0.0, 0), manifest]
+
+
+def test_an_error_of_a_file_system_puts_no_checkpoint_aside(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    path, manifest = written(folder)
+    (path / "states/b.pt").unlink()
+    (path / "states/b.pt").symlink_to("/proc/self/mem")  # which has no size, and whose first page cannot be read
+    write_manifest(path, replace(manifest, files=[manifest.files[0], replace(manifest.files[1], size=0)]))
+    _, second = launch_to_fail(find_each, 2, [([folder],)])[0]
+    assert "Input/output error" in second.failure
+    assert list_checkpoints(folder) == ([5], 0)
 
 
 def save_and_die(folder: RunFolder, model: Path, limit: int | None, delay_s: float) -> None:

@@ -6,12 +6,14 @@ import errno
 import hashlib
 import io
 import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from conf.layout import RunFolder
 from train.checkpoint.engine_files import EngineFiles, WrittenNow
 from train.checkpoint.manifest import (
     BadCheckpointError,
@@ -23,6 +25,7 @@ from train.checkpoint.manifest import (
     verify_sizes,
     write_manifest,
 )
+from train.checkpoint.stock import list_checkpoints, prune
 from train.checkpoint.storage import HashingFile, WrittenFile, hashed_file, sha256_of
 
 CONTENT = {"states/a.pt": b"first" * 1000, "states/b.pt": b"second" * 1000}
@@ -85,6 +88,41 @@ def test_sizes_that_do_not_agree(tmp_path: Path, manifest: Manifest, change: obj
     change(tmp_path / "states/a.pt")  # type: ignore[operator]
     with pytest.raises(BadCheckpointError, match=words):
         verify_sizes(tmp_path, manifest)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "states/a.pt"])
+def test_a_file_system_that_fails_says_nothing_of_the_checkpoint(tmp_path: Path, manifest: Manifest, name: str) -> None:
+    write_manifest(tmp_path, manifest)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/proc/self/mem")  # its first page cannot be read
+    with pytest.raises(OSError, match="Input/output error"):
+        verify_part(tmp_path, read_manifest(tmp_path), 0, 2)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "states/a.pt", "states"])
+def test_something_else_in_the_place_of_a_file_does_not_verify(tmp_path: Path, manifest: Manifest, name: str) -> None:
+    write_manifest(tmp_path, manifest)
+    path = tmp_path / name
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.touch()
+    else:
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(BadCheckpointError, match=r"missing|there is no manifest\.json"):
+        verify_part(tmp_path, read_manifest(tmp_path), 0, 2)
+
+
+def test_pruning_goes_on_beside_a_checkpoint_that_cannot_be_looked_at(tmp_path: Path, manifest: Manifest) -> None:
+    folder = RunFolder(tmp_path / "run")
+    for step in (1, 2, 3):
+        shutil.copytree(tmp_path / "states", folder.checkpoint(step) / "states")
+        write_manifest(folder.checkpoint(step), manifest)
+    newest = folder.manifest(3)
+    newest.unlink()
+    newest.symlink_to("/proc/self/mem")
+    assert prune(folder, 1) == [1]
+    assert list_checkpoints(folder) == ([3, 2], 0)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class Background:
             RuntimeError: a rank failed for another reason than its file system.
         """
         started = time.monotonic()
-        if self._world.said_by_first(self._folder.checkpoint(step).exists()):
+        if checkpoint.is_saved(self._world, self._folder.checkpoint(step)):
             return Saved(step, 0.0, 0)
         arena, writer = self._made()
         partial, error = checkpoint.new_partial(self._world, self._folder.checkpoint(step))

@@ -65,7 +65,7 @@ def save(
     """
     started = time.monotonic()
     target = folder.checkpoint(step)
-    if world.said_by_first(target.exists()):
+    if is_saved(world, target):
         return Saved(step, 0.0, 0)
     size = 0
     partial, error = new_partial(world, target)
@@ -81,6 +81,14 @@ def save(
         return given_up(world, partial, step, error, started)
     seconds = time.monotonic() - started
     return Saved(step, seconds, size, stall=seconds)
+
+
+def is_saved(world: World, target: Path) -> bool:
+    """Whether rank 0 sees the checkpoint; a collective.
+
+    Others do not look: NFS would tell them for a minute that it is missing, also when it is there.
+    """
+    return world.said_by_first(world.first and target.exists())
 
 
 def new_partial(world: World, target: Path) -> tuple[Path, Exception | None]:
@@ -146,6 +154,7 @@ def newest_valid(folder: RunFolder, world: World, report: Callable[[str], None])
 
     Raises:
         CheckpointError: there were checkpoints and none verifies.
+        OSError: a rank's file system failed; nothing is put aside for that.
     """
     if world.first:
         remove_leftovers(folder)
@@ -186,6 +195,7 @@ def at_step(folder: RunFolder, world: World, step: int) -> CheckpointInfo:
 
     Raises:
         CheckpointError: there is none, or it does not verify.
+        OSError: a rank's file system failed.
     """
     path = folder.checkpoint(step)
     manifest, reason = verified(path, world)

@@ -73,7 +73,7 @@ def converted(checkpoint: Path, target: Path, manifest: Manifest, world: World, 
 
 def _earlier(target: Path, manifest: Manifest, world: World) -> Manifest | None:
     """The manifest of a conversion of the same checkpoint that is there already and verifies; a collective."""
-    if not world.said_by_first(target.is_dir()):
+    if not world.said_by_first(world.first and target.is_dir()):
         return None
     known, _ = verified(target, world)
     return known if known is not None and replace(known, files=manifest.files) == manifest else None

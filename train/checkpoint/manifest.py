@@ -17,6 +17,8 @@ from conf.outcome import Cause
 from train.checkpoint.storage import WrittenFile, sha256_of
 
 FORMAT_VERSION = 1
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""What a file system says where there is no such file; its other errors say nothing of the checkpoint."""
 
 
 class BadCheckpointError(Exception):
@@ -77,6 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         BadCheckpointError: there is none, it is another format's, or it is not one of Muster's.
+        OSError: the file system failed.
     """
     try:
         content = (folder / FILE_NAME).read_bytes()
@@ -84,10 +87,8 @@ def read_manifest(folder: Path) -> Manifest:
         if version != FORMAT_VERSION:
             raise BadCheckpointError(f"{FILE_NAME} has format version {version}; this Muster reads {FORMAT_VERSION}")
         manifest = msgspec.json.decode(content, type=Manifest)
-    except FileNotFoundError:
+    except _MISSING:
         raise BadCheckpointError(f"there is no {FILE_NAME}") from None
-    except OSError as error:
-        raise BadCheckpointError(f"{FILE_NAME} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadCheckpointError(f"{FILE_NAME} is not a manifest: {error}") from error
     for entry in manifest.files:
@@ -105,14 +106,13 @@ def verify_sizes(folder: Path, manifest: Manifest) -> None:
 
     Raises:
         BadCheckpointError: one is not.
+        OSError: the file system failed.
     """
     for entry in manifest.files:
         try:
             size = (folder / entry.name).stat().st_size
-        except FileNotFoundError:
+        except _MISSING:
             raise BadCheckpointError(f"{entry.name} is missing") from None
-        except OSError as error:
-            raise BadCheckpointError(f"{entry.name} cannot be read: {error.strerror}") from error
         if size != entry.size:
             raise BadCheckpointError(f"{entry.name} has {size} bytes instead of {entry.size}")
 
@@ -122,16 +122,15 @@ def verify_part(folder: Path, manifest: Manifest, rank: int, world_size: int) ->
 
     Raises:
         BadCheckpointError: a file is not what was written.
+        OSError: the file system failed.
     """
     for entry in manifest.files:
         if entry.rank % world_size != rank:
             continue
         try:
             size, sha256 = sha256_of(folder / entry.name)
-        except FileNotFoundError:
+        except _MISSING:
             raise BadCheckpointError(f"{entry.name} is missing") from None
-        except OSError as error:
-            raise BadCheckpointError(f"{entry.name} cannot be read: {error.strerror}") from error
         if (size, sha256) != (entry.size, entry.sha256):
             raise BadCheckpointError(
                 f"{entry.name} is not what was written: SHA-256 {sha256[:12]} instead of {entry.sha256[:12]}"

@@ -43,7 +43,7 @@ def prune(folder: RunFolder, keep: int, best: int | None = None) -> list[int]:
     The newest whose files are all there with their length is never removed, nor that of the step `best`.
     """
     steps, _ = list_checkpoints(folder)
-    whole = next((step for step in steps if checked_manifest(folder.checkpoint(step))[0] is not None), None)
+    whole = next((step for step in steps if _is_whole(folder.checkpoint(step))), None)
     removed = [step for step in steps[max(keep, 1) :] if step not in (whole, best)]
     for step in removed:
         with contextlib.suppress(OSError):
@@ -55,6 +55,13 @@ def prune(folder: RunFolder, keep: int, best: int | None = None) -> list[int]:
     return removed
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a checkpoint's files are seen to be all there."""
+    with contextlib.suppress(OSError):
+        return checked_manifest(path)[0] is not None
+    return False
+
+
 def _remove_conversions(folder: RunFolder, newest: int | None) -> None:
     """Remove the conversions that nobody will load: of checkpoints that are gone, or older than the `newest` whole."""
     for path in folder.checkpoints.glob("step-*.universal"):
@@ -64,7 +71,11 @@ def _remove_conversions(folder: RunFolder, newest: int | None) -> None:
 
 
 def checked_manifest(path: Path) -> tuple[Manifest | None, str | None]:
-    """The manifest, if every file it names is there with its length; else why not."""
+    """The manifest, if every file it names is there with its length; else why not.
+
+    Raises:
+        OSError: the file system failed, which says nothing of the checkpoint.
+    """
     try:
         manifest = read_manifest(path)
         verify_sizes(path, manifest)
@@ -74,7 +85,11 @@ def checked_manifest(path: Path) -> tuple[Manifest | None, str | None]:
 
 
 def verified(path: Path, world: World) -> tuple[Manifest | None, str]:
-    """A checkpoint's manifest if all ranks together find that its files agree with it, else why not; a collective."""
+    """A checkpoint's manifest if all ranks together find that its files agree with it, else why not; a collective.
+
+    Raises:
+        OSError: this rank's file system failed, which says nothing of the checkpoint.
+    """
     manifest, reason = world.said_by_first(checked_manifest(path) if world.first else (None, None))
     if manifest is not None:
         reason = next(filter(None, world.gather(_own_part_reason(path, manifest, world))), None)

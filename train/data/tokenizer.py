@@ -25,8 +25,8 @@ TRAINING_BYTES = 64 << 20
 ASIDE = frozenset(
     (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".npz", ".md")
 )
-"""Endings of weights, and of words about them. Any other file of a folder may decide what its tokenizer makes of a text:
-SentencePiece's and tiktoken's have many names, and some tokenizers come with code."""
+"""Endings of weights, and of words about them. Any other file of a folder may decide what its tokenizer makes of a
+text: SentencePiece's and tiktoken's have many names, and some tokenizers come with code."""
 
 HUB_FILES = ("config.json", "tokenizer_config.json")
 """One of these is there wherever transformers finds a tokenizer."""

@@ -43,7 +43,7 @@ def main(folder: RunFolder, attempt: int, step: int | None) -> None:
     engine = assemble(plan, layout, folder, read_prepared(folder), world, doing=doing).engine
     doing("the checkpoint")
     if step is None:
-        step = world.said_by_first(_best_step(folder))
+        step = world.said_by_first(_best_step(folder) if world.first else None)
     found = (
         checkpoint.newest_valid(folder, world, journal.warning)
         if step is None
