@@ -13,7 +13,7 @@ import torch
 
 from conf.layout import RunFolder
 from train.metrics.journal import Journal
-from train.metrics.pace import INTERVAL_S, LOOK_STEPS, Pace, slowest
+from train.metrics.pace import INTERVAL_S, LOOK_STEPS, Pace, Slow, slowest
 from train.pulse import PULSE, TRAIN
 
 HOSTS = ["a", "a", "b", "b"]
@@ -73,8 +73,19 @@ def test_nobody_is_compared_where_that_means_nothing(folder: RunFolder) -> None:
 
 
 def test_slowest_against_the_median() -> None:
-    assert (slowest([1.0, 2.0]).rank, slowest([1.0, 2.0]).factor) == (1, 2.0)
-    assert slowest([1.0, 1.0, 4.0, 1.0]).factor == 4.0
+    assert slowest([1.0, 2.0], 4.0) == Slow(1, 2.0)
+    assert slowest([1.0, 1.0, 4.0, 1.0], 4.0).factor == 4.0
+    assert slowest([0.0, 4.0], 4.0).factor == 10.0
+
+
+def test_little_own_work_is_no_reason_to_be_slow(folder: RunFolder) -> None:
+    """Where NCCL's times are all there is, most ranks can have none."""
+    pace = Pace(HOSTS, 1.5, Journal(folder, 0))
+    assert {pace.compare([0.0, 0.0, 0.0, 0.02], LOOK_STEPS, 3.0) for _ in range(9)} == {1.0}
+    assert warnings(folder) == []
+    for _ in range(2):
+        pace.compare([0.0, 0.0, 0.0, 0.5], LOOK_STEPS, 3.0)
+    assert warnings(folder) == [(3, "b", 5.0)]
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ LOOK_STEPS, LOOK_S = 15, 2.0
 """Least steps and seconds before ranks are compared."""
 LONG_STEPS = 50
 """After so many steps one comparison is enough, else two in a row have to agree."""
+LEAST_SHARE = 0.1
+"""Of the time that is compared: less own work is taken as this much, since it slows nobody."""
 FRAMES = 2
 C10D = "torch/distributed/distributed_c10d.py"
 DEEPSPEED = "/deepspeed/"
@@ -41,10 +43,11 @@ class Slow:
     factor: float
 
 
-def slowest(own_s: Sequence[float]) -> Slow:
-    """The rank with most work of its own, from the seconds of each rank."""
+def slowest(own_s: Sequence[float], seconds: float) -> Slow:
+    """The rank with most work of its own, from what each rank spent on it of the `seconds` compared."""
     rank = max(range(len(own_s)), key=own_s.__getitem__)
-    return Slow(rank, own_s[rank] / max(statistics.median_low(own_s), 1e-9))
+    least = LEAST_SHARE * seconds
+    return Slow(rank, max(own_s[rank], least) / max(statistics.median_low(own_s), least))
 
 
 class Pace:
@@ -90,7 +93,7 @@ class Pace:
         self._seconds += seconds
         if len(self._hosts) == 1 or self._factor <= 0 or self._steps < LOOK_STEPS or self._seconds < LOOK_S:
             return None
-        slow = slowest(self._sums)
+        slow = slowest(self._sums, self._seconds)
         if slow.factor < self._factor:
             self._suspect = self._warned = None
         elif slow.rank != self._warned and (slow.rank == self._suspect or self._steps >= LONG_STEPS):
