@@ -16,14 +16,14 @@ from launcher.facts.gather import Gatherer
 from launcher.problems import ConfigurationError, NotFoundError, Problem, SchedulerError
 from launcher.runs.standing import live_submissions
 from launcher.send import ask
-from launcher.send.proposal import propose_config, require_kind
+from launcher.send.proposal import propose_config, require_fit, require_kind
 from launcher.sweep.doubt import settle
-from launcher.sweep.folder import SweepFolder, locked, write_sweep
+from launcher.sweep.folder import SweepFolder, locked, read
 from launcher.sweep.grid import Grid, Prepare, Ready, propose_grid, tracked_grid, with_own_names
 from launcher.sweep.jobs import Jobs
 from launcher.sweep.phase import Phase, asked_jobs, phase_of
 from launcher.sweep.record import Sweep, identity
-from launcher.sweep.submit import Submitted, broken_off, member_from, send_unsent
+from launcher.sweep.submit import Submitted, add_points, ask_once, broken_off, member_from, send_unsent, unsent
 from slurm.parse import Job
 
 
@@ -56,8 +56,10 @@ def retry_points(folder: SweepFolder, sweep: Sweep) -> Submitted:
         return submitted
 
 
-def extend_points(folder: SweepFolder, sweep: Sweep, words: Sequence[str]) -> Submitted:
+def extend_points(folder: SweepFolder, words: Sequence[str]) -> Submitted:
     """Add the points that the sweep's own words make with these in place of those of the same key, and send them.
+
+    Slurm is asked before they are written down; where it breaks off afterwards, the same words go on.
 
     Raises:
         ConfigurationError: with every problem of every new point.
@@ -68,20 +70,21 @@ def extend_points(folder: SweepFolder, sweep: Sweep, words: Sequence[str]) -> Su
     def prepare(config: RunConfig, own: list[str]) -> Ready:
         proposal = propose_config(config, look=look)
         require_kind(proposal.plan, ClusterKind.slurm, "run")
+        require_fit(proposal)
         return Ready(proposal, own)
 
-    _, ready = further_points(sweep, words, prepare)
     with locked(folder):
-        wider = replace(sweep, points=[*sweep.points, *(one.swept for one in ready)])
-        write_sweep(folder, wider)
-        submitted = send_unsent(folder, wider, ready, goes_on=True)
-    there = asked_jobs(point.folder for point in sweep.points)
-    submitted.phases |= {point.run_id: phase_of(point.folder, there) for point in sweep.points}
-    return submitted
+        sweep = read(folder)  # what another command has added before
+        _, ready = further_points(sweep, words, prepare)
+        notes = ask_once(unsent(ready))
+        add_points(folder, replace(sweep, points=[one.swept for one in ready]))
+        return send_unsent(folder, read(folder), ready, goes_on=True, notes=notes)
 
 
 def further_points(sweep: Sweep, words: Sequence[str], prepare: Prepare) -> tuple[Grid, list[Ready]]:
     """The points that the words add, prepared from the folder where the sweep was begun, which is entered.
+
+    Points that an earlier command added and never sent or started are among them.
 
     Raises:
         ConfigurationError: with every problem of every new point.
@@ -90,7 +93,8 @@ def further_points(sweep: Sweep, words: Sequence[str], prepare: Prepare) -> tupl
     if not words:
         raise ConfigurationError([Problem("extend", "", "needs values: muster sweep extend SWEEP -m key=value,value")])
     os.chdir(_require_cwd(sweep))
-    grid = extended_grid(sweep, words)
+    started = [point for point in sweep.points if phase_of(point.folder, {}) is not Phase.new]
+    grid = extended_grid(replace(sweep, points=started), words)
     return grid, propose_grid(grid, prepare) if grid.points else []
 
 
@@ -124,8 +128,9 @@ def extended_grid(sweep: Sweep, words: Sequence[str]) -> Grid:
     wider = list(dict.fromkeys(new.get(_key(word), word) for word in before)) + [
         word for key, word in new.items() if key not in map(_key, before)
     ]
-    every = {identity(point.config): point for point in [*points(before, config_dir), *points(wider, config_dir)]}
-    known = {point.identity for point in sweep.points}
+    first = points(before, config_dir)
+    every = {identity(point.config): point for point in [*first, *points(wider, config_dir)]}
+    known = {*(identity(point.config) for point in first), *(point.identity for point in sweep.points)}
     common = set.intersection(*(set(point.words) for point in every.values()))
     apart = [
         replace(point, overrides=tuple(word for word in point.words if word not in common)) for point in every.values()

@@ -23,12 +23,14 @@ WORDS = {Phase.done: "done", Phase.live: "running or waiting", Phase.ended: "end
 def submitted_lines(sweep: Sweep, submitted: Submitted) -> list[str]:
     """What was there, what was sent, what to do next."""
     count = len(submitted.phases)
-    new = submitted.counts[Phase.new]
+    new = submitted.sent_now
+    left = submitted.counts[Phase.new] - new
     lines = [f"{sweep.id} · {_points(count)} · {submitted.folder.path}"]
     if submitted.goes_on or new < count:
         there = [f"{submitted.counts[phase]} {word}" for phase, word in WORDS.items() if submitted.counts[phase]]
         was = f"goes on: {', '.join(there) or 'nothing of it was sent'}"
-        lines.append(f"{was}; {_points(new)} sent now" if new else f"{was}; nothing is left to send")
+        now = [f"{_points(number)} {word}" for number, word in ((new, "sent now"), (left, "not sent")) if number]
+        lines.append(f"{was}; {', '.join(now) or 'nothing is left to send'}")
     notes = submitted.notes if len(submitted.notes) == len(submitted.sent) else [""] * len(submitted.sent)
     lines += [sending_line(sending, note) for sending, note in zip(submitted.sent, notes, strict=True)]
     if submitted.calls:
@@ -36,6 +38,8 @@ def submitted_lines(sweep: Sweep, submitted: Submitted) -> list[str]:
     lines += ["", f"watch   muster sweep status {sweep.id} -w", f"end     muster sweep cancel {sweep.id}"]
     if submitted.counts[Phase.ended]:
         lines.append(f"again   muster sweep retry {sweep.id}    sends what failed, was stopped or cancelled")
+    if left:
+        lines.append("rest    the command that made or extended the sweep sends points that have no folder yet")
     return lines
 
 

@@ -43,6 +43,11 @@ class Submitted:
         """How many points stood how, before anything was sent."""
         return Counter(self.phases.values())
 
+    @property
+    def sent_now(self) -> int:
+        """How many points were sent."""
+        return sum(len(sending.members) for sending in self.sent)
+
 
 def new_sweep(grid: Grid, ready: Sequence[Ready], verb: str) -> tuple[SweepFolder, Sweep]:
     """The sweep of a grid, and where its folder is or will be."""
@@ -67,11 +72,11 @@ def submit(grid: Grid, ready: Sequence[Ready]) -> Submitted:
     """
     folder, sweep = new_sweep(grid, ready, "submit")
     goes_on = folder.sweep_json.is_file()
-    notes = None if goes_on else ask_once(_unsent(ready))
+    notes = None if goes_on else ask_once(unsent(ready))
     made = create(folder, sweep, ready[0].proposal.plan.config.access)
     with locked(folder):
         if not made:
-            _add_points(folder, sweep)
+            add_points(folder, sweep)
         return send_unsent(folder, read(folder), ready, goes_on=goes_on, notes=notes)
 
 
@@ -87,20 +92,20 @@ def send_unsent(
     """
     settle(folder)
     live = asked_jobs(point.folder for point in sweep.points)
-    phases = {one.swept.run_id: phase_of(one.swept.folder, live) for one in ready}
-    unsent = [one for one in ready if phases[one.swept.run_id] is Phase.new]
+    phases = {point.run_id: phase_of(point.folder, live) for point in sweep.points}
+    new = [one for one in ready if phases[one.swept.run_id] is Phase.new]
     submitted = Submitted(folder, goes_on, phases)
-    submitted.notes = ask_once(unsent) if notes is None else notes
+    submitted.notes = ask_once(new) if notes is None else notes
     submitted.asked = len(submitted.notes)
     links: rundir.Links = {}
-    for one in unsent:
+    for one in new:
         require_loadable(one.swept.folder, one.proposal.plan)
         rundir.create(one.proposal.plan, one.proposal.artifacts, links)
     jobs = Jobs(folder, sweep.sweep, live, sent=submitted.sent)
     try:
-        jobs.send([member_of(one) for one in unsent])
+        jobs.send([member_of(one) for one in new])
     except SchedulerError as error:
-        raise broken_off(error, submitted, len(unsent)) from error
+        raise broken_off(error, submitted, len(new)) from error
     finally:
         submitted.calls = jobs.calls
     return submitted
@@ -145,19 +150,24 @@ def member_from(point: SweptPoint, plan: Plan) -> Member:
 
 def broken_off(error: SchedulerError, submitted: Submitted, count: int) -> SchedulerError:
     """The refusal, with what is sent already."""
-    sent = sum(len(sending.members) for sending in submitted.sent)
+    sent = submitted.sent_now
     if not sent:
         return error
     return SchedulerError(f"{error}\n{sent} of {count} points are sent now; the same command goes on with the rest")
 
 
-def _unsent(ready: Sequence[Ready]) -> list[Ready]:
+def unsent(ready: Sequence[Ready]) -> list[Ready]:
+    """The points that were never sent.
+
+    Raises:
+        SchedulerError: Slurm could not be asked.
+    """
     live = asked_jobs(one.swept.folder for one in ready)
     return [one for one in ready if phase_of(one.swept.folder, live) is Phase.new]
 
 
-def _add_points(folder: SweepFolder, sweep: Sweep) -> None:
-    """Points that a sweep of the same id does not have yet, as after a change of the runs' name."""
+def add_points(folder: SweepFolder, sweep: Sweep) -> None:
+    """Add the points that a sweep of the same id does not have yet, as after a change of the runs' name."""
     before = read(folder)
     known = {point.run_id for point in before.points}
     new = [point for point in sweep.points if point.run_id not in known]

@@ -31,9 +31,11 @@ def run(argv: list[str]) -> int:
     from launcher.runs import target
 
     parser = Parser("sweep", HELP, EXAMPLES)
-    parser.usage = f"muster sweep [{'|'.join(ACTIONS)}] [SWEEP] [flags]"
+    parser.usage = f"muster sweep [flags], muster sweep {'|'.join(ACTIONS)} SWEEP [flags]"
     parser.add_argument("--json", action="store_true", help="a list with one object a sweep")
     target.add_run_root(parser)
+    if rest and not rest[0].startswith("-"):
+        parser.error(f"{rest[0]!r} is no action; there are {', '.join(ACTIONS)}")
     return list_all(parser.parse_args(rest))
 
 
@@ -76,7 +78,7 @@ def extend(argv: list[str]) -> int:
         from launcher.verbs.run import extend_sweep
 
         return extend_sweep(sweep, sort_words(words).overrides)
-    submitted = extend_points(folder, sweep, sort_words(words).overrides)
+    submitted = extend_points(folder, sort_words(words).overrides)
     print("\n".join(submitted_lines(read(folder), submitted)))
     return 0
 
