@@ -16,7 +16,7 @@ import pytest
 from conf.files import read_objects
 from conf.layout import RunFolder
 from conf.record import Batch, Device, Layout, Plan, Topology
-from conf.schema import RunConfig, TrackingMode
+from conf.schema import LogModel, RunConfig, TrackingMode
 from conf.schema import Tracker as TrackerName
 from launcher.sweep.tracked import tracked
 from train.metrics.journal import Journal
@@ -142,6 +142,23 @@ def test_an_offline_run_reads_back_complete_and_without_secrets(folder: RunFolde
     files = [path for path in folder.path.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_a_checkpoint_that_goes_while_it_is_sent_is_passed_by(folder: RunFolder) -> None:
+    models = plan(folder)
+    models.config.tracking.log_model = LogModel.checkpoint
+    folder.checkpoint(2).mkdir(parents=True)
+    folder.manifest(2).write_text("{}")
+    (folder.checkpoint(2) / "a.pt").symlink_to("gone")  # is listed, and cannot be opened
+    warnings: list[str] = []
+    tracker = Tracker.open(models, folder, 0, warnings.append)
+    Journal(folder, 0).event("checkpoint", step=2)
+    log_three(folder)
+    assert tracker is not None
+    tracker.close("done")
+    (warning,) = warnings
+    assert "the checkpoint of step 2 is not sent to W&B: FileNotFoundError" in warning
+    assert [row["train/global_step"] for row in history(records(folder))] == [1, 2, 3]
 
 
 def test_a_point_of_a_sweep_is_found_by_its_group_and_its_own_overrides(folder: RunFolder) -> None:

@@ -132,8 +132,15 @@ class Tracker:
         if alert is not None and self._online:
             mirror.tell(alert)
         if own and event.get("event") == "checkpoint":
-            mirror.log_saved(int(event["step"]))
+            self._send_saved(mirror, int(event["step"]))
         self._before |= own and event.get("event") == "evaluation" and event.get("step") == 0
+
+    def _send_saved(self, mirror: Mirror, step: int) -> None:
+        try:
+            mirror.log_saved(step)
+        except (OSError, ValueError) as error:
+            # It was pruned while it was read, or could not be copied: the rest of the run goes on being mirrored.
+            self._warn(f"the checkpoint of step {step} is not sent to W&B: {words_of(error)}")
 
     def _start(self) -> Any:
         """A wandb run: online where that is asked for and works, else offline in the run folder."""
