@@ -23,7 +23,10 @@ from launcher.runs.saved import require_loadable
 from launcher.send.proposal import Proposal, without_free_keys
 
 CODE = "code/"
+STEPS = "train.max_steps"
 SCRIPTS = ("job.sh", "job.sbatch")
+OF_THE_FOLDER = ("name", "run_root")
+"""Keys that make up the run's id and place, which stay."""
 
 
 def amend(config: RunConfig, words: list[str], composed: RunConfig) -> RunConfig:
@@ -46,25 +49,35 @@ def refuse_changes(before: RunConfig, after: RunConfig, force: bool) -> list[str
     """What changes in the content of the run, as lines; refused where it is more than a growing `train.max_steps`.
 
     Raises:
-        ConfigurationError: with the difference, unless `force`.
+        ConfigurationError: with the difference, unless `force`; with another name or run root in any case.
     """
     old, new = content_of(before), content_of(after)
-    lines = difference(old, new)
-    if force:
-        return lines
-    refused = [
-        Problem(key, _shown(new.get(key)), f"was {_shown(old.get(key))} and may not change between attempts")
+    problems = [
+        Problem(key, _shown(given), "is another run's; this one keeps its id and its folder", str(had))
+        for key in OF_THE_FOLDER
+        if (given := getattr(after, key)) != (had := getattr(before, key))
+    ]
+    changed = [
+        _change_problem(key, old.get(key), new.get(key))
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key) and not _grows(key, old.get(key), new.get(key))
     ]
-    if refused:
+    if changed and not force:
         rule = "goes on with changed keys all the same; another name makes another run"
-        raise ConfigurationError([*refused, Problem("--force", "", rule)])
-    return lines
+        problems += [*changed, Problem("--force", "", rule)]
+    if problems:
+        raise ConfigurationError(problems)
+    return difference(old, new)
+
+
+def _change_problem(key: str, old: object, new: object) -> Problem:
+    if key == STEPS and isinstance(old, int) and isinstance(new, int):
+        return Problem(key, _shown(new), f"was {old} and may only grow between attempts", str(old))
+    return Problem(key, _shown(new), f"was {_shown(old)} and may not change between attempts")
 
 
 def _grows(key: str, old: object, new: object) -> bool:
-    return key == "train.max_steps" and isinstance(old, int) and isinstance(new, int) and new > old
+    return key == STEPS and isinstance(old, int) and isinstance(new, int) and new > old
 
 
 def _shown(value: object) -> str:
@@ -88,7 +101,7 @@ def replan(plan: Plan, words: list[str], config_dir: str | None, force: bool) ->
     amended = amend(plan.config, words, compose(words, config_dir))
     gathered = gather(amended)
     config, choice, unchosen = without_free_keys(amended, gathered)
-    lines = refuse_changes(plan.config, config, force)
+    lines = refuse_changes(plan.config, dataclasses.replace(config, run_root=gathered.run_root), force)
     # The run's own folder is no other run of the same name.
     others = tuple(run for run in gathered.existing_runs if run.run_id != plan.run_id)
     facts = dataclasses.replace(gathered, existing_runs=others)

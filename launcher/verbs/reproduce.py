@@ -42,20 +42,23 @@ def run(argv: list[str]) -> int:
 
 
 def _start(folder: RunFolder, plan: Plan, flags: Any) -> int:
+    from conf.schema import ClusterKind
     from launcher.runs import rundir
     from launcher.send.proposal import require_fit
     from launcher.send.reproduce import propose_again
+    from launcher.send.submit import ask_first
     from launcher.show.show import headline
 
     proposal, lines = propose_again(folder, plan, flags.name, flags.changed_data)
     require_fit(proposal)
     _refuse_taken(proposal, flags)
-    print(headline(proposal.plan))
+    again = proposal.plan
+    note = ask_first(again, proposal.artifacts) if again.config.cluster.kind is ClusterKind.slurm else ""
+    print(headline(again))
     for line in lines:
         print(f"not as it was: {line}")
-    made = rundir.create(proposal.plan, proposal.artifacts)
-    code = _send(made, proposal)
-    print(f"compare  muster diff {plan.run_id} {proposal.plan.run_id}")
+    code = _send(rundir.create(again, proposal.artifacts), again, note)
+    print(f"compare  muster diff {plan.run_id} {again.run_id}")
     return code
 
 
@@ -68,14 +71,12 @@ def _refuse_taken(proposal: Proposal, flags: Any) -> None:
         raise ConfigurationError([Problem("--name", flags.name or "", "is a run already", "another name")])
 
 
-def _send(folder: RunFolder, proposal: Proposal) -> int:
+def _send(folder: RunFolder, plan: Plan, note: str) -> int:
     from conf.schema import ClusterKind
     from launcher.send.foreground import run_in_foreground
-    from launcher.send.submit import ask_first, send_all
+    from launcher.send.submit import send_all
 
-    plan = proposal.plan
     if plan.config.cluster.kind is ClusterKind.local:
         return run_in_foreground(folder, plan)
-    note = ask_first(plan, proposal.artifacts)
     print(f"job {send_all(folder, plan)}{note}\n\nwatch    muster status {plan.run_id} -w")
     return 0

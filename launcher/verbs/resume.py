@@ -55,11 +55,17 @@ def _refuse_done(standing: Standing) -> None:
 
 
 def _change(folder: RunFolder, standing: Standing, words: list[str], flags: Any) -> None:
+    from conf.schema import ClusterKind
+    from launcher.send.proposal import require_fit
     from launcher.send.replan import replan, write_again
+    from launcher.send.submit import ask_first
 
     proposal, lines = replan(standing.plan, words, flags.config_dir, flags.force)
     if not lines:
         _refuse_done(standing)
+    require_fit(proposal)
+    if proposal.plan.config.cluster.kind is ClusterKind.slurm:
+        ask_first(proposal.plan, proposal.artifacts)
     for line in lines:
         print(line)
     write_again(folder, proposal.artifacts)
