@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from conf.adapters import SHARDED, UNSUPPORTED, has_virtual_tokens, needs_data, needs_whole_weights, peft_type
 from conf.schema import MethodConfig, Offload, Quantization, RunConfig, TaskName
 from launcher.check.libraries import model_types, peft_methods
 from launcher.facts.facts import Facts
-from launcher.problems import Problem
+from launcher.plan.shapes.known import shape_by_formula
+from launcher.plan.shapes.weights import Shape
+from launcher.plan.trainable import unmatched_targets
+from launcher.problems import Problem, nearest
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """Names under which config.json gives the number of layers."""
@@ -23,9 +28,13 @@ def method_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     if config.method.quantization is not Quantization.none:
         yield from _quantization_problems(config)
     yield from _freezing_problems(config.method, facts)
+    shape = shape_by_formula(config, facts.model.config)
+    if shape is not None:
+        yield from _target_problems(config.method.peft, shape)
+        yield from _pattern_problems(config, shape)
     for pattern, rate in config.optim.learning_rates.items():
         if not (math.isfinite(rate) and rate >= 0):
-            yield Problem(f"optim.learning_rates.{pattern}", f"{rate:g}", "has to be a number from 0 on")
+            yield Problem(f"optim.learning_rates.{pattern}", f"{rate:g}", "has to be a finite number from 0 on")
 
 
 def _adapter_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
@@ -112,3 +121,36 @@ def _freezing_problems(method: MethodConfig, facts: Facts) -> Iterator[Problem]:
     if method.peft and count:
         rule = "freezes layers of the model, and with an adapter all of them are frozen"
         yield Problem(key, str(count), rule, "0, method.peft.layers_to_transform=[…]")
+
+
+def _target_problems(peft: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
+    """Layers that an adapter shall change, and the model does not have."""
+    key, targets = "method.peft.target_modules", peft.get("target_modules")
+    known = list(dict.fromkeys(weight.module.rpartition(".")[2] for weight in shape.weights if weight.outputs))
+    try:
+        missing = unmatched_targets(peft, shape)
+    except re.error as error:
+        yield Problem(key, str(targets), f"is no regular expression: {error}", f"[{', '.join(known)}]")
+        return
+    rule = "matches no module of the model"
+    if isinstance(targets, str):
+        rule = f"is a pattern for a module's whole name, and {rule}"
+    for name in missing:
+        close = name if name in known else nearest(name, known, 1) or ", ".join(known)
+        yield Problem(key, name, rule, f"[{close}]")
+
+
+def _pattern_problems(config: RunConfig, shape: Shape) -> Iterator[Problem]:
+    """Patterns that match no parameter; beside an adapter they may mean its own."""
+    method, names = config.method, [weight.name for weight in shape.weights]
+    if method.peft:
+        return
+    given = [("method.freeze", pattern) for pattern in method.freeze]
+    given += [("method.unfreeze", pattern) for pattern in method.unfreeze]
+    given += [("optim.learning_rates", pattern) for pattern in config.optim.learning_rates]
+    parts = list(dict.fromkeys(part for name in names for part in name.split(".")[:-1] if not part.isdecimal()))
+    for key, pattern in given:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            close = nearest(pattern.strip("*?."), parts) or ", ".join(parts)
+            near = ", ".join(f"*{part}*" for part in close.split(", "))
+            yield Problem(key, pattern, f"matches none of the model's {len(names)} parameters", near)

@@ -28,7 +28,7 @@ from launcher.plan.resolve import resolved
 from launcher.plan.rows import document_tokens, expected_steps
 from launcher.plan.script import script_plan
 from launcher.plan.selection import selection_notes
-from launcher.plan.shapes.known import UNKNOWN_LABELS, hidden_size, model_config, shape_of
+from launcher.plan.shapes.known import hidden_size, model_config, shape_by_formula
 from launcher.plan.shapes.weights import Shape
 from launcher.plan.time.forecast import forecast_of
 from launcher.plan.topology import make_topology
@@ -50,7 +50,7 @@ def make_plan(config: RunConfig, facts: Facts, choice: Choice | None = None) -> 
     if frozen.task.name is TaskName.script:
         plan = script_plan(frozen, facts)
         plan.notes.extend(node_notes(frozen, facts))
-        plan.warnings.extend([*remarks.job_warnings(plan), *node_warnings(frozen, facts)])
+        plan.warnings.extend([*remarks.job_warnings(plan, facts), *node_warnings(frozen, facts)])
         return plan
     topology, notes = make_topology(frozen.cluster, facts)
     model_type = str(facts.model.config.get("model_type", ""))
@@ -157,8 +157,7 @@ def plan_batch(config: RunConfig, facts: Facts, world_size: int, packing: str) -
 
 def known_shape(config: RunConfig, facts: Facts) -> Shape | None:
     """The model weight by weight: by formula, else as the ranks' Python made it without memory."""
-    content = model_config(config, facts.model.config)
-    return shape_of(content, config.task.name, len(config.task.labels) or UNKNOWN_LABELS) or facts.made.shape
+    return shape_by_formula(config, facts.model.config) or facts.made.shape
 
 
 def parameters_of(facts: Facts, known: Shape | None) -> int | None:

@@ -11,6 +11,7 @@ from launcher.facts.facts import Facts
 from launcher.plan.batch import expected_share
 from launcher.plan.grace import grace_warnings
 from launcher.plan.rows import training_lengths
+from launcher.plan.topology import GPU_THREADS, cores_of_node
 
 LOW_SHARE = 0.9
 
@@ -78,8 +79,13 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
             f"optim.learning_rate={config.optim.learning_rate:g} is one of full fine-tuning: adapters usually want "
             "1e-4 to 5e-4, virtual tokens 1e-2 and more"
         )
+    if plan.expected_steps and config.schedule.warmup_steps > plan.expected_steps:
+        found.append(
+            f"schedule.warmup_steps={config.schedule.warmup_steps:g} is more than the about {plan.expected_steps} "
+            "steps expected, before which the learning rate never peaks; 0.1 is a tenth of them"
+        )
     found += _share_warning(plan, facts)
-    found += job_warnings(plan)
+    found += job_warnings(plan, facts)
     found += grace_warnings(plan, facts)
     if facts.model.unresolved:
         found.append(f"{config.model.model_name_or_path} was not looked up: run and submit fetch it and fix its commit")
@@ -95,10 +101,18 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
     return found
 
 
-def job_warnings(plan: Plan) -> list[str]:
+def job_warnings(plan: Plan, facts: Facts) -> list[str]:
     """What deserves a word of the job, whatever it runs."""
-    cluster = plan.config.cluster
+    cluster, ranks = plan.config.cluster, plan.topology.ranks_per_node
     found = []
+    cores = cores_of_node(cluster, facts)[0]
+    if cluster.kind is ClusterKind.slurm and cores < ranks:
+        given, site = (str(cores), "") if cluster.cpus_per_task else ("null", ", where the site has no other default")
+        shared = f"{cores} core{'' if cores == 1 else 's'}{site}"
+        found.append(
+            f"cluster.cpus_per_task={given}: {ranks} ranks of a node share {shared}; "
+            f"give {ranks} at least, better {GPU_THREADS * ranks}"
+        )
     if cluster.kind is ClusterKind.slurm and cluster.time is None:
         found.append("cluster.time is null: the site's default limit holds, and it may be short")
     if cluster.requeue is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from conf.adapters import peft_type
 from conf.schema import MethodConfig, Quantization, RunConfig, TaskName
@@ -17,6 +18,12 @@ _COUNTED_LORA = frozenset(
 )
 _COUNTED_PROMPT = frozenset({"peft_type", "num_virtual_tokens", "prompt_tuning_init", "prompt_tuning_init_text"})
 _DEFAULT_RANK = 8
+_OTHER_TARGETS = frozenset({"ADAPTION_PROMPT", "TRAINABLE_TOKENS"})
+"""Methods whose `target_modules` are no names of layers."""
+
+_TIED = ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens")
+"""Modules that a model may have without weights of their own: those of its embeddings."""
+
 _ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 
 
@@ -96,7 +103,7 @@ def _lora(method: MethodConfig, shape: Shape, heads: list[int]) -> Trained | Non
     if targets is None or (shape.of(Group.experts) and not _is_attention(targets)):
         return None
     rank = int(method.peft.get("r") or _DEFAULT_RANK)
-    chosen = [weight for weight in shape.weights if weight.outputs and _is_target(weight.module, targets)]
+    chosen = [weight for weight in shape.weights if weight.outputs and is_target(weight.module, targets)]
     beside = [size for weight in chosen for size in (rank * weight.inputs, rank * weight.outputs)]
     if method.peft.get("use_dora"):
         beside += [weight.outputs for weight in chosen]
@@ -110,9 +117,25 @@ def _is_attention(targets: object) -> bool:
     return isinstance(targets, list | tuple) and all(name in _ATTENTION for name in targets)
 
 
-def _is_target(module: str, targets: object) -> bool:
+def unmatched_targets(peft: Mapping[str, Any], shape: Shape) -> list[str]:
+    """Of an adapter's `target_modules` those that no module of the model matches; none where PEFT looks elsewhere.
+
+    Raises:
+        re.error: a pattern is no regular expression.
+    """
+    targets = peft.get("target_modules")
+    if peft_type(peft) in _OTHER_TARGETS or shape.of(Group.experts):
+        return []
+    modules = [*_TIED, *dict.fromkeys(weight.module for weight in shape.weights)]
+    if isinstance(targets, str):
+        return [] if any(is_target(module, targets) for module in modules) else [targets]
+    names = targets if isinstance(targets, list | tuple) else []
+    return [str(name) for name in names if not any(is_target(module, [name]) for module in modules)]
+
+
+def is_target(module: str, targets: object) -> bool:
     """As PEFT chooses: a text is a pattern for the whole name, a list has names or their ends."""
     if isinstance(targets, str):
-        return targets == ALL_LINEAR or re.fullmatch(targets, module) is not None
+        return targets.lower() == ALL_LINEAR or re.fullmatch(targets, module) is not None
     names = targets if isinstance(targets, list | tuple) else []
     return any(module == name or module.endswith(f".{name}") for name in names)

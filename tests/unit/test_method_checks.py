@@ -121,3 +121,57 @@ def test_documents_are_not_packed_behind_virtual_tokens() -> None:
     packing, why = resolve_packing(configured(peft(peft_type="P_TUNING", num_virtual_tokens=4)), "llama")
     assert packing == "none"
     assert "puts learned tokens before each document" in why
+
+
+SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+SIZES |= {"num_key_value_heads": 2, "vocab_size": 512}
+
+
+def pattern_problems(config: RunConfig, model_type: str = "llama") -> list[tuple[str, str, str]]:
+    facts = Facts(model=ModelFacts(config={"model_type": model_type, **SIZES}))
+    return [(problem.key, problem.value, problem.nearest) for problem in method_problems(config, facts)]
+
+
+@pytest.mark.parametrize(
+    ("targets", "value", "near"),
+    [
+        (["qproj"], "qproj", "[q_proj]"),
+        (["q_proj", "vproj"], "vproj", "[v_proj]"),
+        ("q_proj", "q_proj", "[q_proj]"),
+        (["nix"], "nix", "[q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]"),
+        ("(q_proj", "(q_proj", "[q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]"),
+    ],
+    ids=["misspelled", "one of two", "a bare name", "like nothing", "no pattern"],
+)
+def test_layers_that_the_model_does_not_have_are_refused(targets: object, value: str, near: str) -> None:
+    config = configured(peft(target_modules=targets), stage(2))
+    assert pattern_problems(config) == [("method.peft.target_modules", value, near)]
+    assert pattern_problems(config, "unheard_of") == []
+
+
+@pytest.mark.parametrize(
+    "targets",
+    ["all-linear", ".*q_proj", ["q_proj"], ["layers.3.mlp.up_proj"], ["embed_tokens"], ["lm_head"], [], None],
+    ids=str,
+)
+def test_layers_that_the_model_has_are_right(targets: object) -> None:
+    for tied in (False, True):
+        facts = Facts(model=ModelFacts(config={"model_type": "llama", **SIZES, "tie_word_embeddings": tied}))
+        assert list(method_problems(configured(peft(target_modules=targets), stage(2)), facts)) == []
+
+
+def test_patterns_of_parameters_that_are_not_there_are_refused() -> None:
+    def changed(config: RunConfig) -> None:
+        config.method.freeze = ["*embed*", "embed_token", "nix"]
+        config.method.unfreeze = ["*.q_prj.*"]
+        config.optim.learning_rates = {"*norm*": 1.0, "*lm_heed*": 1.0}
+
+    config = configured(changed)
+    (tokens, nothing, query, head) = pattern_problems(config)
+    assert tokens == ("method.freeze", "embed_token", "*embed_tokens*")
+    assert nothing[:2] == ("method.freeze", "nix")
+    assert "*gate_proj*" in nothing[2]
+    assert query[:2] == ("method.unfreeze", "*.q_prj.*")
+    assert query[2].startswith("*q_proj*")
+    assert head == ("optim.learning_rates", "*lm_heed*", "*lm_head*")
+    assert pattern_problems(config, "unheard_of") == []

@@ -108,6 +108,13 @@ def test_other_world_sizes_have_layouts_of_the_same_global_batch() -> None:
         pytest.param(["parallel=zero0", "train.precision=bf16"], "drift", id="bf16 without ZeRO"),
         pytest.param(["cluster=slurm"], "cluster.time is null", id="no time limit"),
         pytest.param(["cluster.ranks_per_node=12"], "expected useful share of rank time 0.67", id="few documents"),
+        pytest.param(
+            ["cluster=slurm", "cluster.gpus_per_node=8"], "cluster.cpus_per_task=null: 8 ranks of a node", id="one core"
+        ),
+        pytest.param(
+            ["cluster=slurm", "cluster.gpus_per_node=8", "cluster.cpus_per_task=4"], "share 4 cores", id="few cores"
+        ),
+        pytest.param(["schedule.warmup_steps=100"], "warmup_steps=100 is more than the about 18", id="warm-up"),
         pytest.param(["data.validation_size=0.1"], None, id="nothing to warn of"),
     ],
 )

@@ -59,6 +59,11 @@ def model_config(config: RunConfig, content: Config) -> dict[str, Any]:
     return shape
 
 
+def shape_by_formula(config: RunConfig, content: Config) -> Shape | None:
+    """The weights of the configured model, whose config.json has this content; None where no formula knows it."""
+    return shape_of(model_config(config, content), config.task.name, len(config.task.labels) or UNKNOWN_LABELS)
+
+
 def count_parameters(config: Config, task: TaskName = TaskName.causal_lm, labels: int = UNKNOWN_LABELS) -> int | None:
     """Parameters of the model that `config` describes, for a task; None where they are not known."""
     shape = shape_of(config, task, labels)
