@@ -49,7 +49,7 @@ def check(config: RunConfig, facts: Facts) -> list[Problem]:
     """All problems of a configuration in the light of the facts; none where a plan can be made."""
     return [
         *_run_problems(config, facts),
-        *number_problems(config),
+        *number_problems(config, facts),
         *health_problems(config),
         *script_problems(config, facts),
         *(() if config.task.name is TaskName.script else _training_problems(config, facts)),

@@ -10,7 +10,7 @@ from conf.schema import ClusterConfig, ClusterKind, ContainerRuntime, Continuati
 from launcher.facts.facts import Facts
 from launcher.plan.topology import gpus_of_gres, partition_of
 from launcher.problems import Problem, nearest
-from slurm import duration, options
+from slurm import duration, memory, options
 
 OWNED_OPTIONS = {
     "job-name": "name",
@@ -49,10 +49,11 @@ OWNED_VARIABLES = re.compile(
     r"DS_ACCELERATOR|PATH|HOME|USER|SHELL|BASH_ENV|ENV"
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_INTERFACE = re.compile(r"[\^=]?[A-Za-z0-9_.:-]+(,[A-Za-z0-9_.:-]+)*")
+_INTERFACE = re.compile(r"\^?=?[A-Za-z0-9_.:-]+(,[A-Za-z0-9_.:-]+)*")
 _SUFFIX = re.compile(r"[A-Za-z0-9.-]*")
-_ADAPTER = re.compile(r"[\^=]*[A-Za-z0-9_.:-]+")
-_MEM = re.compile(r"\d+(\.\d+)?[KMGTkmgt]?B?")
+_ADAPTER = re.compile(r"[A-Za-z0-9_.:-]+")
+_CHOSEN = re.compile(r"\^?=?")
+"""How NCCL is told what a list of adapters means: all but these, or these exactly."""
 _MOUNT = re.compile(r"[^:]+:[^:]+(:[^:]+)?")
 
 
@@ -93,8 +94,9 @@ def _local_problems(cluster: ClusterConfig, facts: Facts) -> Iterator[Problem]:
 def _slurm_problems(cluster: ClusterConfig, facts: Facts) -> Iterator[Problem]:
     if cluster.gpus_per_node < 0:
         yield Problem("cluster.gpus_per_node", "-1", "counts the GPUs of this machine; a cluster needs the number", "8")
-    if cluster.mem is not None and not _MEM.fullmatch(cluster.mem):
-        yield Problem("cluster.mem", cluster.mem, "has to be a number with K, M, G or T; '0' is all of a node", "900G")
+    if cluster.mem is not None and not memory.FORM.fullmatch(cluster.mem):
+        rule = "has to be a whole number with K, M, G or T; '0' is all of a node"
+        yield Problem("cluster.mem", cluster.mem, rule, "900G")
     yield from _time_problems(cluster)
     for name, value in cluster.sbatch.items():
         option = options.spelling(str(name))
@@ -214,9 +216,13 @@ def _network_problems(cluster: ClusterConfig) -> Iterator[Problem]:
         yield Problem("cluster.network.interface", repr(network.interface), "is no name of a network interface", "ib0")
     if not _SUFFIX.fullmatch(network.host_suffix):
         yield Problem("cluster.network.host_suffix", repr(network.host_suffix), "is no part of a host name", "-ib")
-    for adapter in network.ib_hcas:
-        if not _ADAPTER.fullmatch(adapter):
-            yield Problem("cluster.network.ib_hcas", repr(adapter), "is no name of an InfiniBand adapter", "mlx5_0")
+    for place, adapter in enumerate(network.ib_hcas):
+        name = adapter if place else _CHOSEN.sub("", adapter, count=1)
+        if not _ADAPTER.fullmatch(name):
+            rule = "is no name of an InfiniBand adapter"
+            if place and _ADAPTER.fullmatch(adapter.lstrip("^=")):
+                rule = "says by ^ or = what the whole list means, which the first adapter alone can say"
+            yield Problem("cluster.network.ib_hcas", repr(adapter), rule, adapter.lstrip("^=") if place else "mlx5_0")
 
 
 def _line_problems(cluster: ClusterConfig) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conf.architectures import POSITIONS_AFTER_PADDING, RELATIVE_POSITIONS
-from conf.schema import ModelInit, RunConfig, TaskName
+from conf.schema import ModelConfig, ModelInit, RunConfig, TaskName
 from launcher.facts.facts import Facts
 from launcher.problems import Problem
 
@@ -40,6 +40,10 @@ def model_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     if not model.model_name_or_path and model.init is ModelInit.pretrained:
         rule = "is empty: a folder or a hub name is needed, or model=tiny for a trial"
         yield Problem(path, "", rule, f"{path}=…")
+    elif _is_drawn_over(model):
+        kind = model.shape["model_type"]
+        rule = f"would not be trained: model=tiny and its like draw a new {kind} over it (init=random and a shape)"
+        yield Problem(path, model.model_name_or_path, rule, f"model=hf, {path}=''")
     elif found.error:
         yield Problem(path, model.model_name_or_path, f"cannot be used: {found.error}")
     else:
@@ -54,6 +58,12 @@ def model_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     for argument, key in OWNED_ARGUMENTS.items():
         if argument in model.kwargs:
             yield Problem(f"model.kwargs.{argument}", str(model.kwargs[argument]), "is given by Muster", key)
+
+
+def _is_drawn_over(model: ModelConfig) -> bool:
+    """Whether a model is named of which nothing is taken: neither weights, nor shape, nor tokenizer."""
+    named, own_tokenizer = bool(model.model_name_or_path), model.tokenizer_name_or_path is None
+    return named and model.init is ModelInit.random and "model_type" in model.shape and not own_tokenizer
 
 
 def _architecture_problems(shape: Mapping[str, Any], unresolved: bool) -> Iterator[Problem]:

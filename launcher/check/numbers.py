@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from conf.schema import EvalStrategy, RunConfig, Scheduler
+from conf.schema import EvalStrategy, LongRows, RunConfig, Scheduler
+from launcher.facts.facts import Facts
+from launcher.plan.rows import expected_steps, training_rows
 from launcher.problems import Problem
 
 
@@ -26,11 +28,11 @@ class Range:
         low = value > self.least if self.above else value >= self.least
         return low and (value < self.largest if self.below else value <= self.largest) and math.isfinite(value)
 
-    def words(self) -> str:
-        """The range in words."""
+    def words(self, value: float) -> str:
+        """The range in words that say what is wrong with `value`."""
         low = f"{'above' if self.above else 'at least'} {self.least:g}"
         if self.largest == math.inf:
-            return f"has to be {low}"
+            return f"has to be {low}" if math.isfinite(value) else f"has to be {low} and finite"
         return f"has to be {low} and {'below' if self.below else 'at most'} {self.largest:g}"
 
     def nearest(self, value: float) -> str:
@@ -129,6 +131,9 @@ RANGES = {
 }
 """Range of each number. 260: 256 bytes and the special tokens. 65535: sbatch(1), `--signal`."""
 
+STEPS = ("train.max_steps", "train.num_train_epochs", "train.global_batch_size")
+"""Numbers that the steps of a run follow from."""
+
 OF_EACH = {
     "data.weights": Range(0, above=True),
     "task.class_weights": AMOUNT,
@@ -136,12 +141,14 @@ OF_EACH = {
 """Range of each number in a mapping."""
 
 
-def number_problems(config: RunConfig) -> Iterator[Problem]:
-    """Numbers outside their range, and shares that are neither a share nor a whole number."""
+def number_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Numbers outside their range, shares that are neither a share nor a whole number, a schedule that never ends."""
+    outside = set()
     for key, allowed in RANGES.items():
         value = reduce(getattr, key.split("."), config)
         if isinstance(value, int | float) and not allowed.holds(value):
-            yield Problem(key, f"{value:g}", allowed.words(), allowed.nearest(value))
+            outside.add(key)
+            yield Problem(key, f"{value:g}", allowed.words(value), allowed.nearest(value))
     if config.train.eval_strategy is EvalStrategy.steps and config.train.eval_steps < 1:
         yield Problem(
             "train.eval_steps", str(config.train.eval_steps), "has to be at least 1", "train.eval_strategy=no"
@@ -150,12 +157,19 @@ def number_problems(config: RunConfig) -> Iterator[Problem]:
         named: Any = reduce(getattr, key.split("."), config)
         for name, value in named.items():
             if not factors.holds(value):
-                yield Problem(f"{key}.{name}", f"{value:g}", factors.words(), factors.nearest(value))
-    yield from _share_problems(config)
+                yield Problem(f"{key}.{name}", f"{value:g}", factors.words(value), factors.nearest(value))
+    shares = _shares(config)
+    for key, share in shares.items():
+        if key not in outside and share >= 1 and share != math.floor(share):
+            rule = "is neither a share below 1 nor a whole number"
+            yield Problem(key, f"{share:g}", rule, f"{math.floor(share)}, {math.ceil(share)}")
+    if not outside & {*shares, *STEPS}:
+        yield from _schedule_problems(config, facts, shares)
 
 
-def _share_problems(config: RunConfig) -> Iterator[Problem]:
-    schedule, steps = config.schedule, config.train.max_steps
+def _shares(config: RunConfig) -> dict[str, float]:
+    """What is a share of the whole below 1, and a whole number from there on."""
+    schedule = config.schedule
     shares = {
         "schedule.warmup_steps": schedule.warmup_steps,
         "data.validation_size": config.data.validation_size,
@@ -163,15 +177,24 @@ def _share_problems(config: RunConfig) -> Iterator[Problem]:
     }
     if schedule.lr_scheduler_type is Scheduler.warmup_stable_decay:
         shares["schedule.decay_steps"] = schedule.decay_steps
-    for key, value in shares.items():
-        if value >= 1 and value != math.floor(value):
-            rule = "is neither a share below 1 nor a whole number"
-            yield Problem(key, f"{value:g}", rule, f"{math.floor(value)}, {math.ceil(value)}")
-    if not steps or steps < 0 or schedule.warmup_steps < 0:
+    return shares
+
+
+def _schedule_problems(config: RunConfig, facts: Facts, shares: Mapping[str, float]) -> Iterator[Problem]:
+    """Warm-up and decay that are longer than the run, as far as its steps are known for certain."""
+    steps, how = expected_steps(config, facts)
+    counted = config.train.max_steps is None
+    uncertain = training_rows(facts)[1] or config.data.on_long is LongRows.split
+    if not steps or (counted and uncertain):
         return
     taken = {
         key: value if value >= 1 else value * steps for key, value in shares.items() if key.startswith("schedule.")
     }
-    if sum(taken.values()) > steps:
-        words = " + ".join(f"{key.split('.')[1]} {value:g}" for key, value in taken.items())
+    if sum(taken.values()) <= steps:
+        return
+    words = " + ".join(f"{key.split('.')[1]} {value:g}" for key, value in taken.items())
+    if counted:
+        key = max(taken, key=lambda key: taken[key])
+        yield Problem(key, f"{shares[key]:g}", f"is too long: {words} in {how}", "0.1")
+    else:
         yield Problem("train.max_steps", str(steps), f"is less than {words}", str(math.ceil(sum(taken.values()))))

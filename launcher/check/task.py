@@ -160,7 +160,7 @@ def _generation_problems(task: TaskConfig) -> Iterator[Problem]:
         if isinstance(number, bool) or (number is not None and not isinstance(number, int | float)):
             yield Problem(f"task.generation.{key}", _shown(number), "has to be a number")
         elif number is not None and not allowed.holds(number):
-            yield Problem(f"task.generation.{key}", f"{number:g}", allowed.words(), allowed.nearest(number))
+            yield Problem(f"task.generation.{key}", f"{number:g}", allowed.words(number), allowed.nearest(number))
     sampling = [key for key in ("temperature", "top_p", "top_k", "typical_p", "min_p") if key in task.generation]
     if sampling and not task.generation.get("do_sample"):
         for key in sampling:

@@ -16,6 +16,7 @@ from launcher.plan.memory.estimate import GIB, model_states
 from launcher.problems import ConfigurationError
 from launcher.show.units import size
 from launcher.why.change import Case, Change
+from slurm import memory
 
 MORE_MEMORY = 1.5
 TERMS = 4
@@ -166,12 +167,12 @@ def more_host_memory(case: Case) -> list[Change]:
     mem = case.plan.config.cluster.mem
     if case.plan.config.cluster.kind.value == "local":
         return []
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", mem or "", re.IGNORECASE)
+    found = memory.FORM.fullmatch(mem or "")
     if mem is None:
         return [Change("memory of a node; without it the site's default", "cluster.mem", "null", "0 (all of the node)")]
-    if not found or float(found[1]) == 0:
+    if not found or int(found[1]) == 0:
         return [Change(f"cluster.mem={mem} takes all of a node: more nodes, or nodes with more memory")]
-    more = f"{int(float(found[1]) * MORE_MEMORY)}{found[2]}"
+    more = f"{int(int(found[1]) * MORE_MEMORY)}{found[2] or ''}"
     return [Change("memory of a node", "cluster.mem", mem, more)]
 
 

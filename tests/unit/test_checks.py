@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -198,7 +199,9 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
     # numbers
     "steps": (BASE, FACTS, {"train__max_steps": -1}, "train.max_steps=-1 has to be at least 0; nearest: 0"),
     "epochs": (BASE, FACTS, {"train__num_train_epochs": 0.0}, "train.num_train_epochs=0 has to be above 0"),
-    "lr": (BASE, FACTS, {"optim__learning_rate": float("nan")}, "optim.learning_rate=nan has to be above 0"),
+    "lr": (BASE, FACTS, {"optim__learning_rate": float("nan")}, "optim.learning_rate=nan has to be above 0 and finite"),
+    "decay": (BASE, FACTS, {"optim__weight_decay": math.inf}, "weight_decay=inf has to be at least 0 and finite"),
+    "endless": (BASE, FACTS, {"train__num_train_epochs": math.inf}, "epochs=inf has to be above 0 and finite"),
     "beta": (BASE, FACTS, {"optim__adam_beta1": 1.0}, "optim.adam_beta1=1 has to be at least 0 and below 1"),
     "save": (BASE, FACTS, {"checkpoint__save_steps": -1}, "checkpoint.save_steps=-1 has to be at least 0; nearest: 0"),
     "eval": (
@@ -206,6 +209,12 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         FACTS,
         {"train__eval_steps": 0},
         "train.eval_steps=0 has to be at least 1; nearest: train.eval_strategy=no",
+    ),
+    "warm-up longer than the epochs": (
+        BASE,
+        FACTS,
+        {"train__global_batch_size": 10, "schedule__warmup_steps": 6},
+        "schedule.warmup_steps=6 is too long: warmup_steps 6 in 5 steps: 1 epoch of 50 rows, 10 a step; nearest: 0.1",
     ),
     "warm-up": (
         BASE,
@@ -426,7 +435,9 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         {"cluster__cpus_per_task": 65},
         "is more than the 64 cores of a node in partition gpu; nearest: 64",
     ),
-    "mem": (ON_SLURM, SLURM, {"cluster__mem": "lots"}, "cluster.mem=lots has to be a number"),
+    "mem": (ON_SLURM, SLURM, {"cluster__mem": "lots"}, "cluster.mem=lots has to be a whole number"),
+    "half a gibibyte": (ON_SLURM, SLURM, {"cluster__mem": "1.5G"}, "cluster.mem=1.5G has to be a whole number"),
+    "bytes": (ON_SLURM, SLURM, {"cluster__mem": "5B"}, "cluster.mem=5B has to be a whole number"),
     "gres": (
         ON_SLURM,
         SLURM,
@@ -543,3 +554,41 @@ def test_zero_keys_are_those_of_deepspeed() -> None:
     fields = config.DeepSpeedZeroConfig.model_fields
     mics = {"mics_shard_size", "mics_hierarchical_params_gather"}
     assert {field.alias or name for name, field in fields.items()} | mics == ZERO_KEYS
+
+
+@pytest.mark.parametrize("warmup", [0.5, 5.0], ids=["a share", "all steps"])
+def test_a_warm_up_within_the_expected_steps_is_none_too_long(warmup: float) -> None:
+    values = {"train__global_batch_size": 10, "schedule__warmup_steps": warmup}
+    assert check(config_of(BASE, **values), FACTS) == []
+
+
+def test_a_warm_up_is_not_refused_for_steps_that_are_estimated() -> None:
+    config = config_of(BASE, train__global_batch_size=10, schedule__warmup_steps=6)
+    guessed = replace(FACTS, data_files={"data.train_file": replace(ROWS, rows_estimated=True)})
+    assert check(config, guessed) == []
+
+
+NAMED = ("model.model_name_or_path=org/mine", "data.train_file=train.jsonl")
+
+
+@pytest.mark.parametrize("words", [(), ("model=tiny-bert", "task=seq_cls"), ("model.tokenizer_name_or_path=org/mine",)])
+def test_a_named_model_is_not_replaced_by_a_new_one_in_silence(words: tuple[str, ...]) -> None:
+    config = config_of((*words, *NAMED))
+    found = [problem for problem in check(config, FACTS) if problem.key == "model.model_name_or_path"]
+    assert len(found) == 1
+    assert "model=tiny and its like draw a new" in found[0].rule
+    assert found[0].nearest.startswith("model=hf")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model=hf",),
+        ("model=hf", "model.init=random"),
+        ("model=llama3.1-8b", "model.init=random"),
+        ("model.tokenizer_name_or_path=null",),
+    ],
+    ids=["pretrained", "drawn in its shape", "drawn in a named shape", "its tokenizer alone"],
+)
+def test_a_named_model_of_which_something_is_taken_is_right(words: tuple[str, ...]) -> None:
+    assert check(config_of((*words, *NAMED)), FACTS) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from conf.estimate import Moment, Term
@@ -12,6 +11,7 @@ from launcher.facts.facts import Facts
 from launcher.plan.memory.held import Held
 from launcher.plan.memory.states import FP32, IDLE, Part, total
 from launcher.plan.topology import partition_of
+from slurm import memory
 
 GIB = 1 << 30
 PROCESS = {Device.cpu: (0.4, 0.6, 1.0), Device.gpu: (1.0, 2.0, 3.5)}
@@ -22,8 +22,7 @@ AGENT = (0.3, 0.6, 1.2)
 LOADING = 130 << 20
 """Bytes above its share that a rank takes while transformers loads a model sharded or straight onto a GPU."""
 
-_MEM = re.compile(r"(\d+)([KMGT]?)B?", re.IGNORECASE)
-_UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def host_moments(
@@ -85,9 +84,9 @@ def checkpoint_bytes(held: Held, stage: int) -> int:
 
 def host_capacity(config: RunConfig, facts: Facts) -> tuple[int | None, str]:
     """Bytes of a node's host memory that the job gets, and who says so."""
-    given = _MEM.fullmatch(config.cluster.mem or "")
+    given = memory.FORM.fullmatch(config.cluster.mem or "")
     if given and int(given[1]):
-        return int(given[1]) * _UNITS[given[2].upper()], "cluster.mem"
+        return int(given[1]) * _UNITS[(given[2] or "M").upper()], "cluster.mem"
     if config.cluster.kind.value == "local":
         return int(facts.memory_gib * GIB) or None, "this machine"
     partition = partition_of(config.cluster, facts)
