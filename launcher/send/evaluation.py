@@ -86,6 +86,8 @@ def of_model(model: str, words: list[str], config_dir: str | None) -> RunConfig:
     if task.name is TaskName.seq_cls and labels and not all(name.startswith("LABEL_") for name in labels):
         task = _with_labels(task, (str(kind), labels))
     given = replace(config.model, init=ModelInit.pretrained, model_name_or_path=model, shape={})
+    if not any(word.startswith(("model=", "model.tokenizer_name_or_path=")) for word in words):
+        given = replace(given, tokenizer_name_or_path=None)  # the default, model=tiny, has one made from the data
     name = config.name or f"{folder.name}-{SUFFIX}"
     return _named(_only_evaluating(replace(config, name=name, model=given, task=task)), words)
 

@@ -96,6 +96,17 @@ def test_a_model_brings_its_task_and_its_labels(tmp_path: Path) -> None:
     assert of_model(str(tmp_path), ["task=causal_lm"], None).task.name is TaskName.causal_lm
 
 
+def test_a_model_brings_its_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    tokenizers = {
+        of_model(str(tmp_path), words, None).model.tokenizer_name_or_path
+        for words in ([], ["data.test_file=test.jsonl"], ["model=hf"])
+    }
+    assert tokenizers == {None}
+    given = of_model(str(tmp_path), ["model.tokenizer_name_or_path=./other"], None)
+    assert given.model.tokenizer_name_or_path == "./other"
+
+
 def test_an_adapter_alone_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ConfigurationError, match="is an adapter"):
