@@ -17,8 +17,10 @@ Every verb and flag, as `muster VERB --help` says them. This page is generated:
 
 A RUN is a name, an id, a folder or a Slurm job id. Where a verb takes `key=value`, every key of the
 [configuration reference](reference.md) may follow, in any order: `key=value`, `+key=value` (a key that a mapping does
-not have yet), `~key` (leave out), `group=choice`. `--config-dir DIR` names a folder of your own with groups and files,
-`--cfg job` prints the composed configuration, `--hydra-help` Hydra's own flags. `--debug` shows tracebacks.
+not have yet), `~key` (leave out), `group=choice`. After `-m` a key of `run`, `plan` and `submit` may have several
+values: each combination is a run of its own, see [sweeps](sweeps.md). `--config-dir DIR` names a folder of your own
+with groups and files, `--cfg job` prints the composed configuration, `--hydra-help` Hydra's own flags. `--debug` shows
+tracebacks.
 
 | exit code | |
 |---|---|

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 OVERRIDES_HELP = """\
 configuration: key=value  +key=value  ~key  group=choice      every key: docs/reference.md
   {groups}
+  -m key=1,2 …        run, plan, submit: a sweep, each combination of values a run of its own
   --config-dir DIR    a folder of your own with groups and files; wins over Muster's
   --cfg job           print the composed configuration    --hydra-help    Hydra's own flags
 """

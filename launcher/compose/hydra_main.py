@@ -15,12 +15,11 @@ from typing import Any
 
 from launcher.compose.compose import checked_request, prepare_hydra
 from launcher.compose.layers import find_layers, package_folder
+from launcher.compose.overrides_check import SWEEP
 from launcher.problems import ConfigurationError, Problem
 
 SHOWING = ("--cfg", "-c", "--hydra-help", "--info", "-i", "--shell-completion", "-sc", "--resolve", "--package", "-p")
 """Flags that show something and end. `--resolve` and `--package` come with `--cfg`."""
-
-SWEEP = ("-m", "--multirun")
 
 TAKES_VALUE = ("--cfg", "-c", "--info", "-i", "--package", "-p")
 

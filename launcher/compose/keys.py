@@ -1,6 +1,6 @@
 """The configuration keys as the schema has them, and the keys people mean when they write another.
 
-Reads `conf.schema` alone: no Hydra, no files.
+Reads `conf.schema` and the table of PEFT's keys: no Hydra.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from conf.schema import RunConfig
+from launcher.check.libraries import peft_methods
 from launcher.problems import nearest
 
 SECTIONS = tuple(name for name, hint in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(hint))
@@ -70,6 +71,9 @@ OLD_NAMES = {
     "betas": "optim.adam_beta1 and optim.adam_beta2",
 }
 """Names of other trainers and of older versions → the key here."""
+
+OF_ADAPTERS = ("method", "peft", "lora", "adapter")
+"""Sections in which people look for PEFT's keys."""
 
 
 @dataclass(frozen=True)
@@ -152,15 +156,25 @@ def find_key(path: str) -> Key | None:
     return found
 
 
+def _of_peft(name: str, *methods: str) -> str:
+    """The key of an adapter that scripts with PEFT call `name`, of one of its methods; empty where there is none."""
+    known = {key for method in methods for key in peft_methods()[method]}
+    found = next((key for key in (name, name.removeprefix("lora_")) if key in known), None)
+    return f"method.peft.{found}" if found else ""
+
+
 def meant_by(path: str) -> str:
     """What a person may have meant by an unknown key, best first; empty where nothing comes near."""
-    last = path.rsplit(".", 1)[-1]
+    section, _, last = path.rpartition(".")
+    if section in OF_ADAPTERS and (own := _of_peft(last, *peft_methods())):
+        return own
     if last in OLD_NAMES:
         return OLD_NAMES[last]
     same_last = [key for key in all_keys() if key.rsplit(".", 1)[-1] == last]
     if same_last:
         return ", ".join(same_last)
-    section = path.rsplit(".", 1)[0] if "." in path else ""
+    if own := _of_peft(last, "LORA"):
+        return own
     in_section = [key for key in all_keys() if key.startswith(f"{section}.")] if section else []
     by_last = {key.rsplit(".", 1)[-1]: key for key in reversed([*in_section, *all_keys()])}
     by_last.update({key.rsplit(".", 1)[-1]: key for key in in_section})

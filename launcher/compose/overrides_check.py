@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 QUOTE = '\\"'
 """A quote that reaches Hydra through a shell."""
 
+SWEEP = ("-m", "--multirun")
+"""Flags after which keys may have several values."""
+
 _CODE = re.compile(r"\b_target_\b")
 """Hydra's key for code to run, not `max_target_length`."""
 
@@ -42,6 +45,7 @@ def check_overrides(words: list[str], layers: Layers, sweep: bool = False) -> Ch
     from hydra.errors import HydraException
 
     checked, parser = Checked(), OverridesParser.create()
+    sweep = sweep or any(word in SWEEP for word in words)  # where it is no flag, that alone is what is wrong
     for given in words:
         word = as_named(_with_number(given), layers)
         if word.startswith("-"):

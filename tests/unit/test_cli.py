@@ -75,6 +75,9 @@ def test_help_of_a_verb_has_examples_of_that_verb(verb: str, capsys: pytest.Capt
         (["status", "--jsno"], 2, "--jsno"),
         (["status", "nobody"], 4, "no run 'nobody'"),
         (["stop", "nobody"], 4, "no run 'nobody'"),
+        (["sweep", "nobody"], 2, "'nobody' is no action; there are status"),
+        (["run", "--help"], 0, "-m key="),
+        (["plan", "--help"], 0, "-m key="),
     ],
     ids=str,
 )

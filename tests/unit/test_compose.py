@@ -121,6 +121,11 @@ def test_a_wrong_override_is_explained(override: str, expected: str) -> None:
     assert override.lstrip("~").partition("=")[0].partition("@")[0] in found[0]
 
 
+def test_where_a_sweep_is_refused_its_values_are_no_second_problem() -> None:
+    assert problems("-m", "optim.learning_rate=1,2", "train.seed=3") == ["-m is not a flag of this verb"]
+    assert len(problems("-m", "optim.learning_rate=fast,2")) == 2
+
+
 def test_all_problems_come_in_one_report(tmp_path: Path) -> None:
     folder = write(tmp_path / "mine", cluster__site="defaults: [slurm, _self_]\npartion: gpu\ntime: 12:30:00\n")
     wrong = ["cluster=site", *(override for override, _ in WRONG if not override.startswith("cluster"))]

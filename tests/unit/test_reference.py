@@ -53,6 +53,16 @@ MEANT = [
     ("seed", "train.seed"),
     ("optm", "optim=…"),
     ("zzzzzz", ""),
+    ("method.r", "method.peft.r"),
+    ("method.lora_r", "method.peft.r"),
+    ("method.lora_alpha", "method.peft.lora_alpha"),
+    ("method.lora_dropout", "method.peft.lora_dropout"),
+    ("method.target_modules", "method.peft.target_modules"),
+    ("method.num_virtual_tokens", "method.peft.num_virtual_tokens"),
+    ("peft.r", "method.peft.r"),
+    ("lora_r", "method.peft.r"),
+    ("tokenizer_name_or_path", "model.tokenizer_name_or_path"),
+    ("num_virtual_tokens", ""),
 ]
 
 

@@ -288,7 +288,7 @@ def test_resume_refuses_what_is_done_or_would_be_another_run(
     assert cli.main(["resume", str(folder.path), "optim.learning_rate=1", "train.max_steps=50"]) == 2
     said = capsys.readouterr().err
     assert "optim.learning_rate=1.0 was 1e-05 and may not change between attempts" in said
-    assert "train.max_steps=50 was 100" in said
+    assert "train.max_steps=50 was 100 and may only grow between attempts; nearest: 100" in said
     assert "--force" in said
     assert folder.run_json.read_bytes() == before
 
