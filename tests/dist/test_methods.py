@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +183,53 @@ def test_anybody_can_load_both_exports(name: str, runs: dict[str, RunFolder]) ->
     # Merged into 4-bit values, the model is not the adapter on the original ones, but nearer to it than the untrained.
     tolerance = 1e-5 if name == "lora-zero2-fp32" else float((alone - plain).abs().max())
     torch.testing.assert_close(logits, alone, atol=tolerance, rtol=0)
+
+
+def export_each(folders: list[RunFolder]) -> list[tuple[Any, list[int]]]:
+    """In a rank: the export of each run before its first step, and how many adapted models there were at its merge."""
+    from tests.dist.harness import join_world
+    from train.assembly import assemble
+    from train.data.prepared import read_prepared
+    from train.export.trained import export_trained
+
+    world = join_world()
+    results: list[tuple[Any, list[int]]] = []
+    for folder in folders:
+        plan, alive = read_plan(folder.run_json), []
+        layout = plan.layouts[world.size]
+        engine = assemble(plan, layout, folder, read_prepared(folder), world).engine
+        result = export_trained(engine, world, plan, layout, folder, 0, partial(meddle, folder, alive))
+        results.append((result, alive))
+        engine.close()
+        del engine
+    return results
+
+
+def meddle(folder: RunFolder, alive: list[int], text: str) -> None:
+    """Take the base of the run `lost` away before it is read back; count adapted models before a merge."""
+    from peft import PeftModel
+
+    if text.startswith("reading") and folder.path.name == "lost":
+        folder.model.unlink()
+    if text.startswith("merging"):
+        gc.collect()
+        alive.append(sum(issubclass(type(one), PeftModel) for one in gc.get_objects()))
+
+
+def test_an_adapter_s_base_that_is_lost_or_a_merge_that_fails_fails_no_run(model: Path, tmp_path: Path) -> None:
+    splits = {"train": write_documents(tmp_path / "train", [8, 9])}
+    methods = {name: settings(LORA, 0, "fp32") for name in ("lost", "blocked")}
+    methods["quantised"] = settings(LORA, 2, "bf16", "nf4")
+    made = {name: write_run(tmp_path / name, config, model, splits) for name, config in methods.items()}
+    made["blocked"].export_partial.write_text("no folder")
+
+    [[(lost, blocked, quantised)]] = launch_each(export_each, 1, [(list(made.values()),)])
+    assert (lost[0].verified, lost[0].path) == (False, made["lost"].adapter_unverified)
+    assert "adapter on its base model: OSError" in lost[0].reason
+    assert (blocked[0].verified, blocked[0].path) == (True, made["blocked"].adapter)
+    assert "not merged: NotADirectoryError" in blocked[0].reason
+    assert (quantised[0].verified, quantised[0].path) == (True, made["quantised"].export)
+    assert quantised[1] == [1]  # the engine's: the base that was read back is let go of before another is loaded
 
 
 def test_adapters_learn_and_answer_in_evaluations(runs: dict[str, RunFolder]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from sklearn import metrics as sklearn_metrics
 
 from conf.layout import RunFolder
@@ -206,6 +207,22 @@ def test_the_export_is_what_transformers_classifies_with(name: str, runs: dict[s
     for text, line in zip(texts, lines, strict=True):
         [answer] = classify([text])
         assert (answer["label"], answer["score"]) == (line["prediction"], pytest.approx(line["probability"], abs=1e-4))
+
+
+def test_a_head_behind_virtual_tokens_is_exported_whole(folder: Path) -> None:
+    """DeepSpeed itself leaves parameters whole that are small or were just used; the head of a real model is neither."""
+    method = {"method__name": "adapter", "method__peft": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}}
+    zero = {"stage3_param_persistence_threshold": 10, "stage3_max_reuse_distance": 0, "stage3_max_live_parameters": 0}
+    sharded = {"parallel__deepspeed": {"zero_optimization": zero}}
+    shape = {"model__shape": {**BERT, "max_position_embeddings": 128}}
+    run = write_data_run(folder / "prompt3x2", settings(folder, 3, **shape, **method, **sharded), export=True)
+    launch_each(train_runs, 2, [([run],)])
+    assert outcome(run).export_verified
+    shapes = {
+        name: tuple(tensor.shape) for name, tensor in load_file(run.adapter / "adapter_model.safetensors").items()
+    }
+    assert shapes.pop("prompt_embeddings") == (3, 32)
+    assert sorted(shapes.values()) == [(3,), (3, 32)]
 
 
 @pytest.mark.skipif(not BANKING.is_dir(), reason="shared/data/banking77 is not there")

@@ -109,11 +109,11 @@ def export_adapter(
 def gathered_adapter(engine: Engine, world: World) -> dict[str, Tensor]:
     """The adapter's weights by the names of PEFT's files, on rank 0; a collective."""
     tensors: dict[str, Tensor] = {}
-    virtual = [one for name, one in engine.module.named_parameters() if "prompt_encoder" in name]
-    if virtual:
-        with engine.gathered(virtual):
-            return adapter_weights(engine.module, dict(added_tensors(engine.module))) if world.first else {}
-    for name, tensor in added_tensors(engine.module):
+    added = list(added_tensors(engine.module))
+    if any("prompt_encoder" in name for name, _ in added):
+        with engine.gathered(tensor for _, tensor in added if isinstance(tensor, nn.Parameter)):
+            return adapter_weights(engine.module, dict(added)) if world.first else {}
+    for name, tensor in added:
         with engine.gathered([tensor] if isinstance(tensor, nn.Parameter) else []):
             if world.first:
                 tensors[name] = tensor.detach().to("cpu", copy=True)
@@ -132,14 +132,11 @@ def _exported(source: _Source, weights: dict[str, Tensor], expected: Tensor, rep
         put_in_place(folder.adapter_partial, folder.adapter, _record(source, [written], None, reason))
         return ExportResult(False, math.nan, size, 0.0, f"adapter alone, not compared: {reason}", folder.adapter)
     report("reading the adapter back")
-    adapted = load_adapter(source.base(), folder.adapter_partial)
-    eight = source.plan.config.method.quantization is Quantization.int8 and model.dtype != torch.float32
-    tolerance = EIGHT_BIT_TOLERANCE if eight else None
-    logits = _logits(adapted, source.world.device)
-    found = proof.judged(logits, expected, model.dtype, "adapter on its base model", tolerance)
-    wrong = differing(weights, adapter_weights(adapted, dict(added_tensors(adapted))))
-    if wrong is not None:
-        found = proof.failed(f"adapter on its base model: {wrong}")
+    try:
+        found, adapted = _read_back(source, weights, expected)
+    except Exception as error:
+        # Whatever stops it, the adapter is not proven; the run itself has nothing to do with it.
+        found, adapted = proof.failed(f"adapter on its base model: {type(error).__name__}: {error}"), None
     target = folder.adapter if found.verified else folder.adapter_unverified
     put_in_place(folder.adapter_partial, target, _record(source, [written], found, found.reason))
     alone = ExportResult(found.verified, found.max_abs_diff, size, 0.0, found.reason, target)
@@ -151,8 +148,27 @@ def _exported(source: _Source, weights: dict[str, Tensor], expected: Tensor, rep
     report("merging the adapter into the weights")
     try:
         return _export_merged(source, adapted, expected, alone)
-    except AdapterError as error:
-        return replace(alone, reason=f"{alone.reason}; not merged: {error}")
+    except Exception as error:
+        # The adapter alone is there, and proven.
+        shutil.rmtree(folder.export_partial, ignore_errors=True)
+        why = str(error) if isinstance(error, AdapterError) else f"{type(error).__name__}: {error}"
+        return replace(alone, reason=f"{alone.reason}; not merged: {why}")
+
+
+def _read_back(source: _Source, weights: dict[str, Tensor], expected: Tensor) -> tuple[proof.Comparison, Any]:
+    """How the adapter's files on the base model compare with the engine, and that model, to be merged.
+
+    Of a quantised base there is none: another one is merged, and this one lives no longer than the comparison.
+    """
+    dtype, quantization = source.engine.module.dtype, source.plan.config.method.quantization
+    adapted = load_adapter(source.base(), source.folder.adapter_partial)
+    tolerance = EIGHT_BIT_TOLERANCE if quantization is Quantization.int8 and dtype != torch.float32 else None
+    logits = _logits(adapted, source.world.device)
+    found = proof.judged(logits, expected, dtype, "adapter on its base model", tolerance)
+    wrong = differing(weights, adapter_weights(adapted, dict(added_tensors(adapted))))
+    if wrong is not None:
+        found = proof.failed(f"adapter on its base model: {wrong}")
+    return found, adapted if quantization is Quantization.none else None
 
 
 def _write_adapter(source: _Source, weights: dict[str, Tensor]) -> WrittenFile:
@@ -196,14 +212,12 @@ def _no_merge(source: _Source) -> str | None:
 
 
 def _export_merged(source: _Source, adapted: Any, expected: Tensor, alone: ExportResult) -> ExportResult:
-    """`export/`: the adapter in the weights of its base model, which is dequantised for it."""
-    folder, method = source.folder, source.plan.config.method
-    if method.quantization is not Quantization.none:
-        del adapted
-        gc.collect()
+    """`export/`: the adapter in the weights of its base model, which is dequantised for it where it is quantised."""
+    folder = source.folder
+    if adapted is None:
+        gc.collect()  # of the base that was read back
         adapted = load_adapter(source.base().dequantize(), folder.adapter)
     merge = merged_in_fp32(adapted, source.world.device)
-    del adapted
     plain = merge.model
     write_surroundings(plain, folder)
     largest = int(source.plan.config.checkpoint.max_shard_size_gb * 1e9)
