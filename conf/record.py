@@ -114,6 +114,10 @@ class Plan:
         return self.layouts[self.topology.world_size]
 
 
+class UnreadableError(ValueError):
+    """A `run.json` that another version wrote, or that holds no plan."""
+
+
 def encode_plan(plan: Plan) -> str:
     """`run.json` as text; equal plans give equal bytes."""
     plain = msgspec.to_builtins(plan, str_keys=True)  # JSON's keys are text; a world size is a number
@@ -125,13 +129,13 @@ def read_plan(path: Path) -> Plan:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it was written by another version, or is not a plan.
+        UnreadableError: it was written by another version, or is not a plan.
     """
     content = path.read_bytes()
     try:
         version = msgspec.json.decode(content).get("schema_version")
         if version != SCHEMA_VERSION:
-            raise ValueError(f"{path} has schema version {version}; this Muster reads {SCHEMA_VERSION}")
+            raise UnreadableError(f"{path} has schema version {version}; this Muster reads {SCHEMA_VERSION}")
         return msgspec.json.decode(content, type=Plan)
     except (msgspec.DecodeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a plan: {error}") from error
+        raise UnreadableError(f"{path} is not a plan: {error}") from error

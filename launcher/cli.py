@@ -126,13 +126,19 @@ def unknown_text(verb: str) -> str:
 def report(error: Exception) -> int:
     """Print an error for a person; its exit code."""
     from launcher.problems import MusterError
+    from launcher.show.line import clean_lines
 
+    said = clean_lines(str(error))
     if isinstance(error, MusterError):
-        print(error, file=sys.stderr)
+        print(said, file=sys.stderr)
         return error.exit_code
     slurm = sys.modules.get("slurm.client")
     if slurm is not None and isinstance(error, slurm.SlurmError):
-        print(f"Slurm: {error}", file=sys.stderr)
+        print(f"Slurm: {said}", file=sys.stderr)
         return 3
-    print(f"{type(error).__name__}: {error}\n(--debug shows where)", file=sys.stderr)
+    record = sys.modules.get("conf.record")
+    if record is not None and isinstance(error, record.UnreadableError):
+        print(said, file=sys.stderr)
+        return 1
+    print(f"{type(error).__name__}: {said}\n(--debug shows where)", file=sys.stderr)
     return 1

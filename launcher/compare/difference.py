@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.compare.facets import CONFIGURATION, Facets, shown
+from launcher.runs.read import finite
 
 OF_ITSELF = frozenset({"run_root", "name"})
 """Keys that differ between any two runs and mean nothing."""
@@ -39,8 +40,11 @@ class Difference:
         return any(self.parts.values())
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`: part → key → the two values."""
-        return {part: {each.key: [each.one, each.other] for each in rows} for part, rows in self.parts.items()}
+        """For `--json`: part → key → the two values; null for numbers that JSON has not."""
+        return {
+            part: {each.key: [_plain(each.one), _plain(each.other)] for each in rows}
+            for part, rows in self.parts.items()
+        }
 
 
 def difference(one: Facets, other: Facets) -> Difference:
@@ -51,9 +55,18 @@ def difference(one: Facets, other: Facets) -> Difference:
         mine, theirs = one.get(part, {}), other.get(part, {})
         keys = [key for key in dict.fromkeys((*mine, *theirs)) if part != CONFIGURATION or key not in OF_ITSELF]
         rows = [Changed(key, mine.get(key), theirs.get(key)) for key in keys]
-        parts[part] = [row for row in rows if row.one != row.other and not _both_empty(row)]
+        parts[part] = [row for row in rows if not (_are_same(row) or _both_empty(row))]
         same[part] = len(rows) - len(parts[part])
     return Difference(parts, same)
+
+
+def _are_same(row: Changed) -> bool:
+    """Whether both values are equal, or both NaN."""
+    return bool(row.one == row.other or (row.one != row.one and row.other != row.other))
+
+
+def _plain(value: Any) -> Any:
+    return finite(value) if isinstance(value, float) else value
 
 
 def _both_empty(row: Changed) -> bool:

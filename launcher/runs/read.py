@@ -7,6 +7,7 @@ step, the last attempt's value wins.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,11 @@ def number(value: object) -> float | None:
         return float(value)
     except ValueError:
         return None
+
+
+def finite(value: float | None) -> float | None:
+    """A number as JSON can hold it: None where it is NaN or infinite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 class Follower:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from conf.layout import Attempt, RunFolder
 from conf.outcome import Outcome, State, read_outcome
 from conf.record import Plan
-from launcher.runs.read import Line, list_attempts, number, read_job
+from launcher.runs.read import Line, finite, list_attempts, number, read_job
 from launcher.runs.reading import Reading
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, Submission, read_submissions
 from launcher.send import local
@@ -52,6 +52,7 @@ class Standing:
 
     def as_json(self) -> Line:
         """The standing as flat JSON, for `--json`."""
+        eta_s = finite(self.eta_s)
         return {
             "id": self.plan.run_id,
             "folder": str(self.folder.path),
@@ -62,9 +63,9 @@ class Standing:
             "attempt": self.attempt,
             "step": self.step,
             "total_steps": self.total_steps,
-            "loss": self.loss,
-            "tokens_per_second": self.tokens_per_second,
-            "eta_s": round(self.eta_s, 1) if self.eta_s is not None else None,
+            "loss": finite(self.loss),
+            "tokens_per_second": finite(self.tokens_per_second),
+            "eta_s": round(eta_s, 1) if eta_s is not None else None,
             "since": self.since,
             "nodes": self.nodes,
             "starts": self.starts,

@@ -41,10 +41,15 @@ def run(argv: list[str]) -> int:
 
 
 def _write(folder: RunFolder, flags: Any) -> Path:
-    """Beside what it is about it is as readable as the run; elsewhere for the person alone, since it holds its data."""
+    """Beside what it is about it is as readable as the run; elsewhere for the person alone, since it holds its data.
+
+    Raises:
+        ConfigurationError: it cannot be written there.
+    """
     import time
 
     from conf.files import write_atomically
+    from launcher.problems import ConfigurationError, Problem
     from launcher.report.run_report import run_report
     from launcher.report.story import read_story
     from launcher.runs import target
@@ -56,7 +61,11 @@ def _write(folder: RunFolder, flags: Any) -> Path:
     page = run_report(story, read_story(other, jobs) if other else None, time.time())
     path = Path(flags.output).expanduser() if flags.output else folder.report
     mode = 0o600 if flags.output else folder.path.stat().st_mode & 0o666
-    write_atomically(path, page.encode(), mode)
+    try:
+        write_atomically(path, page.encode(), mode)
+    except OSError as error:
+        rule = f"cannot be written in {path.parent.absolute()}: {error.strerror}"
+        raise ConfigurationError([Problem("--output", str(path), rule)]) from error
     return path
 
 

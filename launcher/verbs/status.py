@@ -51,9 +51,11 @@ def run(argv: list[str]) -> int:
     look = watcher.look()
     if flags.json:
         print(json.dumps([standing.as_json() for standing in look.standings], indent=2))
-        return 0
-    _print(watcher, look, flags)
-    return 0
+    else:
+        _print(watcher, look, flags)
+    for text in look.unreadable:
+        print(f"cannot be read: {text}", file=sys.stderr)
+    return 1 if flags.run and look.unreadable else 0
 
 
 def _watcher(flags: Any, made: type[Watcher]) -> Watcher:
@@ -84,8 +86,6 @@ def _print(watcher: Watcher, look: Look, flags: Any) -> None:
         _print_table(watcher, look)
     elif not look.unreadable:
         print("no runs yet; the demo: muster run")
-    for text in look.unreadable:
-        print(f"cannot be read: {text}", file=sys.stderr)
 
 
 def _print_table(watcher: Watcher, look: Look) -> None:

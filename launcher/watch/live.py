@@ -46,7 +46,7 @@ def watch_runs(watcher: Watcher, named: bool, as_json: bool, out: TextIO | None 
     """Watch runs; one alone that was `named` is shown with its curves and its log."""
     out = out or sys.stdout
     if as_json or not can_draw(out):
-        return _watch_plainly(watcher, as_json, out)
+        return _watch_plainly(watcher, named, as_json, out)
     plain = is_plain(out)
 
     def pages(width: int, height: int) -> tuple[list[Line], bool]:
@@ -91,8 +91,8 @@ def seen(watcher: Watcher, look: Look) -> Seen:
     return Seen(look.now, standing, view, series, list(reading.events), str(path or ""), log)
 
 
-def _watch_plainly(watcher: Watcher, as_json: bool, out: TextIO) -> int:
-    """A line a run that changed: at once where its state did, else every ten seconds."""
+def _watch_plainly(watcher: Watcher, named: bool, as_json: bool, out: TextIO) -> int:
+    """A line a run that changed: at once where its state did, else every ten seconds; 1 where a named one is broken."""
     printed: dict[Path, tuple[float, Sequence[object]]] = {}
     while True:
         look = watcher.look()
@@ -114,7 +114,7 @@ def _watch_plainly(watcher: Watcher, as_json: bool, out: TextIO) -> int:
         if not look.live:
             if not look.standings and not as_json:
                 print("no runs", file=out)
-            return 0
+            return 1 if named and look.unreadable else 0
         time.sleep(EVERY_S)
 
 
