@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from conf.layout import RunFolder
@@ -37,3 +38,26 @@ def find(argument: str, given_root: str | None) -> RunFolder:
     from launcher.runs import rundir
 
     return rundir.find(argument, run_root(given_root))
+
+
+def find_each(arguments: Iterable[str], given_root: str | None) -> list[RunFolder]:
+    """The run folders of several arguments, each once.
+
+    Raises:
+        NotFoundError: with every argument that means none, or several.
+    """
+    from launcher.problems import NotFoundError
+    from launcher.runs import rundir
+
+    root = run_root(given_root)
+    found: dict[Path, RunFolder] = {}
+    missing = []
+    for argument in arguments:
+        try:
+            folder = rundir.find(argument, root)
+            found[folder.path] = folder
+        except NotFoundError as error:
+            missing.append(str(error))
+    if missing:
+        raise NotFoundError("\n".join(missing))
+    return list(found.values())

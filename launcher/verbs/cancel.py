@@ -10,7 +10,7 @@ muster cancel 1234        # a Slurm job id
 
 
 def run(argv: list[str]) -> int:
-    """End a run at once."""
+    """End runs at once."""
     from launcher.flags import Parser
     from launcher.runs import target
 
@@ -19,7 +19,6 @@ def run(argv: list[str]) -> int:
     target.add_run_root(parser)
     flags = parser.parse_args(argv)
     from launcher.send.ask import cancel
+    from launcher.verbs.stop import end_each
 
-    for argument in flags.run:
-        print(cancel(target.find(argument, flags.run_root)))
-    return 0
+    return end_each(flags, cancel)

@@ -11,6 +11,7 @@ from conf.layout import RunFolder
 from conf.outcome import State, read_outcome
 from conf.record import read_plan
 from conf.schema import ClusterKind
+from launcher import cli
 from launcher.problems import SchedulerError
 from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions, write_line
 from launcher.send import ask
@@ -124,3 +125,25 @@ def test_stop_pokes_a_running_job_and_cancels_what_would_follow(folder: RunFolde
     assert "is cancelled" in ask.cancel(folder)
     assert folder.stop.read_text() == "cancelled\n"
     assert calls(site)[-1] == f"scancel {job}"
+
+
+@pytest.mark.parametrize("verb", ["stop", "cancel"])
+def test_several_runs_are_ended_whatever_becomes_of_the_others(
+    verb: str, folder: RunFolder, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--run-root", str(folder.path.parent)]
+    make_run(folder.path.parent, "idle", kind=ClusterKind.slurm)
+    make_run(folder.path.parent, "broken", kind=ClusterKind.slurm).run_json.write_text("{")
+    job = send(folder, read_plan(folder.run_json))
+    put_in_queue(site, job, "PENDING", folder.job_sbatch)
+    assert cli.main([verb, "demo", "nobody", "noone", *where]) == 4
+    said = capsys.readouterr()
+    assert ("no run 'nobody'" in said.err, "no run 'noone'" in said.err, said.out) == (True, True, "")
+    assert read_outcome(folder.outcome) is None
+    assert cli.main([verb, "idle", "broken", "demo", "demo", *where]) == 1
+    said = capsys.readouterr()
+    assert "is not running: prepared" in said.err
+    assert "run.json is not a plan" in said.err
+    assert [line.split()[0] for line in said.out.splitlines()] == [folder.path.name]
+    assert calls(site)[-1] == f"scancel {job}"
+    assert read_outcome(folder.outcome) is not None
