@@ -31,6 +31,11 @@ def run(argv: list[str]) -> int:
     flags, words = split(parser, argv)
     if len(words) == 1 and "=" not in words[0] and not words[0].startswith(("+", "~", "-")):
         return _show_run(words[0], flags)
+    if flags.run_root:
+        from launcher.problems import ConfigurationError, Problem
+
+        rule = "says where RUN is looked for; of a configuration it is a key"
+        raise ConfigurationError([Problem("--run-root", flags.run_root, rule, f"run_root={flags.run_root}")])
 
     from launcher.send.sweep import each_run  # Hydra, which --help needs not
 

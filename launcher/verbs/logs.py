@@ -35,6 +35,7 @@ def run(argv: list[str]) -> int:
     )
     target.add_run_root(parser)
     flags = parser.parse_args(argv)
+    _require_sound(flags)
     folder = target.find(flags.run, flags.run_root)
     if flags.follow and flags.attempt is None:
         _wait_for_start(folder)
@@ -42,6 +43,22 @@ def run(argv: list[str]) -> int:
     if flags.first_error:
         return _first_error(attempt, flags)
     return _log(folder, attempt, flags)
+
+
+def _require_sound(flags: Any) -> None:
+    """Refuse flags that do not go together, and a number of lines that is none."""
+    from launcher.problems import ConfigurationError, Problem
+
+    problems = []
+    if flags.lines < 1:
+        problems.append(Problem("--lines", str(flags.lines), "has to be 1 or more", "1"))
+    if flags.follow and (flags.json or flags.first_error):
+        other = "--json" if flags.json else "--first-error"
+        problems.append(Problem("--follow", "", f"does not go with {other}, which ends at once"))
+    if flags.first_error and flags.rank is not None:
+        problems.append(Problem("--rank", str(flags.rank), "does not go with --first-error, which finds the rank"))
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _attempt(folder: RunFolder, number: int | None) -> Attempt:

@@ -24,6 +24,7 @@ muster nodes add gpu07 --why "NVLink errors in dmesg, ticket 4711"
 muster nodes forget gpu07                         # it was repaired
 """
 ACTIONS = ("add", "forget")
+MOST_DAYS = 36500
 COLUMNS = ("node", "left out", "seen", "until", "attempts", "runs", "evidence")
 
 
@@ -42,8 +43,16 @@ def run(argv: list[str]) -> int:
     action, names = (named[0], named[1:]) if named else ("", [])
     if action and (action not in ACTIONS or not names):
         raise ConfigurationError([Problem(" ".join(named), "", "is not `add NODE --why …` or `forget NODE`")])
+    problems = []
     if action == "add" and not flags.why:
-        raise ConfigurationError([Problem("--why", "", "says what is wrong with the node; others will read it")])
+        problems.append(Problem("--why", "", "says what is wrong with the node; others will read it"))
+    if flags.days is not None and not 0 < flags.days <= MOST_DAYS:
+        problems.append(Problem("--days", f"{flags.days:g}", f"has to be above 0 and at most {MOST_DAYS}"))
+    if not action:
+        given = [name for name in ("--why", "--days") if getattr(flags, name[2:]) is not None]
+        problems += [Problem(name, "", "goes with `add NODE`") for name in given]
+    if problems:
+        raise ConfigurationError(problems)
     config, folder = _ledger([word for word in words if word not in named])
     if action:
         _write(folder, config, action, names, flags)

@@ -106,11 +106,7 @@ def test_wrong_values_in_a_sweep_are_all_found() -> None:
 def test_a_planned_sweep_writes_nothing_and_names_its_points_apart(tmp_path: Path) -> None:
     done = muster(tmp_path, "plan", "-m", "experiment=demo", "tracking=none", "train.seed=1,2", "--json")
     assert done.returncode == 0, done.stderr
-    found, rest = [], done.stdout
-    while rest.strip():
-        one, end = json.JSONDecoder().raw_decode(rest.lstrip())
-        found.append(one["plan"])
-        rest = rest.lstrip()[end:]
+    found = [one["plan"] for one in json.loads(done.stdout)]
     assert [plan["config"]["name"] for plan in found] == ["demo-seed-1", "demo-seed-2"]
     assert [plan["config"]["train"]["seed"] for plan in found] == [1, 2]
     assert list(tmp_path.iterdir()) == []
