@@ -18,6 +18,7 @@ readonly PORT_FIRST=15000 PORT_COUNT=16000 # below Linux's ephemeral ports, away
 readonly PORT_TRIES=5
 readonly DECIDE_TRIES=4
 readonly STEP_ENDS_S=60 # above Slurm's own KillWait (30 s)
+readonly BUILD_S=1800   # longer than an extension takes to compile
 
 say() { printf 'muster: %s\n' "$*"; }
 
@@ -91,8 +92,9 @@ ended() {
   local record
   case $1 in
     slurm:*)
-      record=$(timeout 30 squeue -h -o %T -j "${1#slurm:}" 2>&1)
-      [[ -z $record || $record == *'Invalid job id'* ]]
+      # Without words it has ended, unless squeue itself failed or was killed.
+      record=$(timeout 30 squeue -h -o %T -j "${1#slurm:}" 2>&1) && [[ -z $record ]] && return 0
+      [[ $record == *'Invalid job id'* ]]
       ;;
     local:*)
       for record in "$run"/attempts/*/job.json; do
@@ -123,8 +125,7 @@ take_lock() {
       return 0
     fi
     if [[ -n $holder ]] && ended "$holder"; then
-      say "$holder is gone, its LOCK too"
-      rm -f "$run/LOCK"
+      remove_lock "$holder"
     elif ((pauses < $2)); then
       sleep 3
     fi
@@ -132,6 +133,15 @@ take_lock() {
   done
   rm -f "$run/.LOCK.$$"
   fail "$holder holds the run (LOCK); one job at a time"
+}
+
+# remove_lock JOB: the LOCK of a job that is gone. Another job may have put its own in its place meanwhile: that stays.
+remove_lock() {
+  local found='' stale=$run/.LOCK.stale.$$
+  mv "$run/LOCK" "$stale" 2>/dev/null || return 0
+  IFS= read -r found <"$stale"
+  if [[ $found == "$1" ]]; then say "$1 is gone, its LOCK too"; else ln "$stale" "$run/LOCK" 2>/dev/null; fi
+  rm -f "$stale"
 }
 
 release_lock() {
@@ -195,21 +205,38 @@ scratch_folder() {
 }
 
 # Node-local folders: one for the job, gone after it, and one that compiled extensions share over jobs. Folders of jobs
-# that were killed are known by the process in `owner`, which is of this node and no longer there.
+# that were killed are known by the host and process in `owner`: this host's, and no longer there. Where the site's
+# scratch is a shared one, those of other hosts are their own matter.
 make_scratch() {
-  local base=${settings[scratch]}/muster-$UID owner old
+  local base=${settings[scratch]}/muster-$UID host pid old others=''
   (umask 077 && mkdir -p "$base") || fail "cluster.scratch: cannot make $base"
   [[ -O $base && ! -L $base ]] || fail "cluster.scratch: $base belongs to somebody else"
   for old in "$base"/job-*; do
-    [[ -f $old/owner ]] && IFS= read -r owner <"$old/owner" && [[ ! -d /proc/$(number "$owner" 0) ]] && rm -rf -- "$old"
+    [[ -d $old ]] || continue
+    host='' pid=''
+    [[ -f $old/owner ]] && read -r host pid <"$old/owner"
+    if [[ $host == "$HOSTNAME" && ! -d /proc/$(number "$pid" 0) ]]; then rm -rf -- "$old"; else others=yes; fi
   done
+  free_builds "$base/extensions" "$others"
   MUSTER_SCRATCH=$(scratch_folder)
   export MUSTER_SCRATCH
   (umask 077 && mkdir -p "$MUSTER_SCRATCH") || fail "cluster.scratch: cannot make $MUSTER_SCRATCH"
-  printf '%s\n' "$$" >"$MUSTER_SCRATCH/owner"
+  printf '%s %s\n' "$HOSTNAME" "$$" >"$MUSTER_SCRATCH/owner"
   mkdir -p "$MUSTER_SCRATCH/tmp" "$MUSTER_SCRATCH/triton" "$MUSTER_SCRATCH/inductor" "$base/extensions"
   export TMPDIR=$MUSTER_SCRATCH/tmp TRITON_CACHE_DIR=$MUSTER_SCRATCH/triton TORCHINDUCTOR_CACHE_DIR=$MUSTER_SCRATCH/inductor
   export TORCH_EXTENSIONS_DIR=$base/extensions/${settings[extensions]//[^A-Za-z0-9._-]/-}
+}
+
+# free_builds FOLDER OTHERS: torch keeps a file `lock` while it compiles an extension, and waits without end for one that
+# a killed job left. OTHERS says that other jobs are here, of which one may be compiling.
+free_builds() {
+  local lock now
+  printf -v now '%(%s)T' -1
+  for lock in "$1"/*/*/lock; do
+    [[ -f $lock ]] || continue
+    [[ -n $2 ]] && ((now - $(stat -c %Y "$lock" 2>/dev/null || printf '%s' "$now") < BUILD_S)) && continue
+    rm -f "$lock"
+  done
 }
 
 remove_scratch() {
@@ -248,9 +275,9 @@ start_python() {
   exec "${python[@]}" -I -u "$run/code/muster.zip" "$1" "$run" "${@:2}"
 }
 
-# ask_fate: what Slurm has done with this job, in `fate`: running, requeued, preempted, time_limit or cancelled; `gone`
-# says whether it starts no more steps in it. While a job completes, its state is hidden; a requeue shows in its count of
-# restarts, a preemption in its time.
+# ask_fate: what Slurm has done with this job, in `fate`: running, requeued, preempted, time_limit, node_fail or
+# cancelled; `gone` says whether it starts no more steps in it. While a job completes, its state is hidden; a requeue
+# shows in its count of restarts, a preemption in its time, a node that failed in the reason.
 ask_fate() {
   local line word=''
   fate=running gone=
@@ -263,7 +290,13 @@ ask_fate() {
     fate=preempted
   elif [[ -n $gone ]]; then
     [[ -f $run/STOP ]] && IFS= read -r word <"$run/STOP"
-    if [[ $word == time_limit ]] || { [[ $word != cancelled ]] && time_is_up; }; then fate=time_limit; else fate=cancelled; fi
+    if [[ $word == time_limit ]] || { [[ $word != cancelled ]] && time_is_up; }; then
+      fate=time_limit
+    elif [[ $word != cancelled && $word != stopped && $line =~ \ (JobState=NODE_FAIL|Reason=NodeDown)\  ]]; then
+      fate=node_fail
+    else
+      fate=cancelled
+    fi
   fi
 }
 
@@ -291,7 +324,7 @@ on_signal() {
   ask_fate
   case $fate in
     cancelled | preempted | time_limit) write_stop "$fate" ;;
-    requeued) write_stop preempted ;;
+    requeued | node_fail) write_stop preempted ;;
     *) write_stop "$1" ;;
   esac
 }
@@ -385,10 +418,8 @@ follow() {
     run_ranks "$@"
     decision=none
     ask_fate
-    case $fate in
-      requeued) note_down "$folder" ;;&
-      cancelled | requeued) decision=$fate && return ;;
-    esac
+    [[ -z $gone ]] || note_down "$folder" # now: when the next attempt starts, Slurm would say how the nodes are then
+    [[ $fate != cancelled && $fate != requeued ]] || { decision=$fate && return; }
     [[ $1 == agent ]] || return
     withdraw_guess
     [[ -z $gone ]] || { decision=requeue && return; }
@@ -400,7 +431,33 @@ follow() {
   done
 }
 
+# put_first HOST: this host is node 0. Slurm lists nodes by name and may number them in another order: by switches, by
+# blocks.
+put_first() {
+  local host
+  local -a others=()
+  for host in "${hosts[@]}"; do
+    [[ $host == "$1" ]] || others+=("$host")
+  done
+  ((${#others[@]} == ${#hosts[@]})) || hosts=("$1" "${others[@]}")
+}
+
+# number_node: this node's place among the hosts of the batch script; Slurm's own number where they do not name it.
+number_node() {
+  local host place=0
+  export MUSTER_NODE_RANK=${SLURM_NODEID:-0}
+  for host in ${MUSTER_HOSTS:-}; do
+    [[ $host != "${SLURMD_NODENAME:-}" ]] || MUSTER_NODE_RANK=$place
+    place=$((place + 1))
+  done
+}
+
 batch() {
+  local early='' own=${SLURMD_NODENAME:-}
+  # Until the attempt can answer them: each would end this shell.
+  trap 'early=time_limit' USR1
+  trap 'early=preempted' TERM
+  trap 'early=stopped' USR2
   read_settings
   scrub 'SLURM_*'
   unset -v SLURM_EXPORT_ENV
@@ -417,6 +474,7 @@ batch() {
 
   mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
   ((${#hosts[@]} > 0)) || fail "scontrol show hostnames $SLURM_JOB_NODELIST named no node"
+  put_first "$own"
   printf '%s\n' "${hosts[@]}" >"$folder/hosts"
   note_earlier
   export MUSTER_NODES=${#hosts[@]} MUSTER_HOSTS="${hosts[*]}" MUSTER_HEAD=${hosts[0]}${settings[host_suffix]}
@@ -434,6 +492,10 @@ batch() {
   trap on_warning USR1
   trap 'on_signal preempted' TERM
   trap 'write_stop stopped' USR2 # a poke: on a shared folder the person's own STOP may show here a minute late
+  case $early in
+    stopped) write_stop stopped ;;
+    ?*) on_signal "$early" ;;
+  esac
   hold_next & # the ranks do not wait for Slurm's controller
   holder=$!
   follow "$@"
@@ -457,14 +519,17 @@ batch() {
 }
 
 node() {
-  export MUSTER_NODE_RANK=${SLURM_NODEID:-0}
+  number_node
   read_settings
+  if [[ $MUSTER_NODE_RANK != "${SLURM_NODEID:-0}" ]]; then # srun has named the log by Slurm's own number
+    exec >>"$run/attempts/$MUSTER_ATTEMPT/logs/node$MUSTER_NODE_RANK-agent.log" 2>&1
+  fi
   make_scratch
   start_python "$@"
 }
 
 clean() {
-  export MUSTER_NODE_RANK=${SLURM_NODEID:-0}
+  number_node
   read_settings
   remove_scratch
 }

@@ -102,32 +102,54 @@ next_job() {
   done <"$run/submissions.jsonl"
 }
 
-# find_sent SCRIPT: a job of ours with this script that nobody has noted: sbatch sent it and its answer was lost.
+# find_sent SCRIPT: a job of ours with this script that nobody has noted: sbatch sent it and its answer was lost. Fails
+# where squeue gives no answer.
 find_sent() {
-  local id command known=''
+  local id command queue known=''
+  queue=$(outside squeue -h --me -o '%i %o' 2>/dev/null) || return
   [[ -f $run/submissions.jsonl ]] && known=$(<"$run/submissions.jsonl")
   while read -r id command; do
     [[ $command == "$1" && $id =~ ^[0-9]+$ && $id != "$SLURM_JOB_ID" && $known != *"\"job_id\": \"$id\""* ]] && printf '%s' "$id" && return
-  done < <(outside squeue -h --me -o '%i %o' 2>/dev/null)
+  done <<<"$queue"
+  return 0
 }
 
-# send_next PURPOSE SCRIPT AFTER: a further job of the run, which waits for the end of this one; exactly one.
+# unanswered PURPOSE: whether nobody knows what came of the last submission.
+unanswered() {
+  local line last=''
+  [[ -f $run/submissions.jsonl ]] || return
+  while IFS= read -r line; do
+    [[ $line != *"\"purpose\": \"$1\""* ]] || last=$line
+  done <"$run/submissions.jsonl"
+  [[ $last == *'"event": "sending"'* ]]
+}
+
+# send_next PURPOSE SCRIPT AFTER: a further job of the run, which waits for the end of this one; exactly one. What may be
+# in the queue already is not sent again before squeue has said that it is not there.
 send_next() {
-  local tries id=''
+  local tries id='' asked=yes
+  ! unanswered "$1" || asked=''
   note_submission sending "$1" ''
   for ((tries = 0; tries < CONTROLLER_TRIES; tries++)); do
-    id=$(outside sbatch --parsable --dependency="$3:$job_id" --kill-on-invalid-dep=yes "$2" 2>"$folder/.said")
-    [[ $id =~ ^[0-9]+ ]] && id=${BASH_REMATCH[0]} && break
-    away "$(<"$folder/.said")" || break
+    [[ -n $asked ]] || { id=$(find_sent "$2") && asked=yes; }
+    [[ -z $id ]] || break
+    if [[ -n $asked ]]; then
+      id=$(outside sbatch --parsable --dependency="$3:$job_id" --kill-on-invalid-dep=yes "$2" 2>"$folder/.said")
+      [[ $id =~ ^[0-9]+ ]] && id=${BASH_REMATCH[0]} && break
+      id=''
+      away "$(<"$folder/.said")" || break
+      asked=''
+    fi
     sleep $((5 + 5 * tries))
-    id=$(find_sent "$2") && [[ -n $id ]] && break
   done
-  if [[ $id =~ ^[0-9]+$ ]]; then
+  if [[ -n $id ]]; then
     note_submission sent "$1" "$id"
     say "job $id waits for the end of this one ($1)"
-  else
+  elif [[ -n $asked ]]; then
     note_submission refused "$1" ''
     say "sbatch took no job after this one ($1): $(<"$folder/.said")"
+  else
+    say "Slurm does not say whether it took a job after this one ($1)"
   fi
   rm -f "$folder/.said"
 }
@@ -167,7 +189,7 @@ leave_to_others() {
 }
 
 # note_down FOLDER: the nodes of an attempt that Slurm has lost since it began, one a line with its word on them: down,
-# without an answer, or with a daemon that has started since.
+# without an answer, or with a daemon that has started since. Asked once: the file is there, empty, where none is lost.
 note_down() {
   local line name state began reason
   local -a lost=()
@@ -177,13 +199,13 @@ note_down() {
     [[ $line =~ ^NodeName=([^ ]+).*\ State=([^ ]+) ]] || continue
     name=${BASH_REMATCH[1]} state=${BASH_REMATCH[2]} reason=''
     [[ $line =~ \ Reason=(.*)\ \[ ]] && reason=" ${BASH_REMATCH[1]}"
-    if [[ $state =~ DOWN|FAIL|NOT_RESPONDING|\* ]]; then
+    if [[ $state =~ (^|\+)(DOWN|FAIL|NOT_RESPONDING)|\* ]]; then # not POWERED_DOWN
       lost+=("$name $state$reason")
     elif [[ $line =~ \ SlurmdStartTime=([0-9T:-]+) && ${BASH_REMATCH[1]} > $began ]]; then
       lost+=("$name slurmd started again at ${BASH_REMATCH[1]}")
     fi
   done < <(SLURM_TIME_FORMAT=standard timeout 10 scontrol -o show node "$(paste -sd, "$1/hosts")" 2>/dev/null)
-  ((${#lost[@]} == 0)) || printf '%s\n' "${lost[@]}" >"$1/down"
+  { ((${#lost[@]} == 0)) || printf '%s\n' "${lost[@]}"; } >"$1/down"
 }
 
 # note_unreached: nodes on which srun could not start the step, over a cut link for one, count as lost as well.
@@ -196,7 +218,8 @@ note_unreached() {
   if [[ -s $folder/.down ]]; then mv "$folder/.down" "$folder/down"; else rm -f "$folder/.down"; fi
 }
 
-# note_earlier: an attempt after which nothing was decided may have lost a node, its own batch script's perhaps.
+# note_earlier: an attempt after which nothing was decided may have lost a node: that of its own batch script, which then
+# could not ask.
 note_earlier() {
   local earlier=$run/attempts/$((attempt - 1))
   [[ -e $earlier/decision ]] || note_down "$earlier"

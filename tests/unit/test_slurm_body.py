@@ -167,6 +167,34 @@ def test_one_job_at_a_time_and_a_dead_one_does_not_hold(run: RunFolder) -> None:
     first.communicate(timeout=30)
 
 
+HERE = Path("/proc/sys/kernel/hostname").read_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("owner", "stays"),
+    [
+        (f"{HERE} {os.getpid()}", True),
+        (f"{HERE} 999999999", False),
+        (f"other-{HERE} 999999999", True),
+    ],
+    ids=["at-work", "killed", "of-another-host"],
+)
+def test_folders_of_killed_jobs_of_this_host_go_and_their_builds_are_free(
+    owner: str, stays: bool, run: RunFolder, tmp_path: Path
+) -> None:
+    """Where another job is there it may be compiling: its lock goes when it is older than any build."""
+    base = tmp_path / "scratch" / f"muster-{os.getuid()}"
+    job = base / "job-slurm-5-0-0"
+    new, old = (base / "extensions" / "torch-1" / name / "lock" for name in ("cpu_adam", "shm"))
+    for made in (job / "owner", new, old):
+        made.parent.mkdir(parents=True)
+        made.write_text("")
+    (job / "owner").write_text(f"{owner}\n")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    start(run).communicate(timeout=30)
+    assert (job.exists(), new.exists(), old.exists()) == (stays, stays, False)
+
+
 def _wait_until(holds: object) -> None:
     deadline = time.monotonic() + 20
     assert callable(holds)
