@@ -60,10 +60,13 @@ class NetworkConfig:
 
     interface: Optional[str] = key(
         None,
-        "Interface of sockets, e.g. `ib0` → GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME.",
+        "Interface of sockets by its whole name, e.g. `ib0` → GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME; "
+        "`^docker0`: any other, for NCCL alone.",
     )
     host_suffix: str = key("", "Appended to the head node's name for MASTER_ADDR, e.g. `-ib`.")
-    ib_hcas: list[str] = key([], "InfiniBand adapters, e.g. [mlx5_0, mlx5_1] → NCCL_IB_HCA.")
+    ib_hcas: list[str] = key(
+        [], "InfiniBand adapters by their whole names, e.g. [mlx5_0, mlx5_1] → NCCL_IB_HCA; [^mlx5_0]: all others."
+    )
 
 
 @dataclass

@@ -11,7 +11,16 @@ from pathlib import Path, PurePosixPath
 
 from conf.layout import RunFolder
 from conf.record import Device, Plan
-from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime, Continuation, ExportWhen, Tracker
+from conf.schema import (
+    Access,
+    ClusterConfig,
+    ClusterKind,
+    ContainerRuntime,
+    Continuation,
+    ExportWhen,
+    NetworkConfig,
+    Tracker,
+)
 from launcher.facts.facts import Facts
 from launcher.facts.machine import PASSED
 from launcher.plan.nodes import budget_left
@@ -56,12 +65,19 @@ def environment(plan: Plan, facts: Facts) -> dict[str, str]:
         values["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     else:
         values["DS_ACCELERATOR"] = "cpu"
-    network = cluster.network
+    return {**values, **network_environment(cluster.network), **facts.passed_env, **cluster.env}
+
+
+def network_environment(network: NetworkConfig) -> dict[str, str]:
+    """Variables of NCCL, which takes names for prefixes unless `=` is before them, and gloo, which takes plain ones."""
+    values = {}
     if network.interface:
-        values |= {"GLOO_SOCKET_IFNAME": network.interface, "NCCL_SOCKET_IFNAME": network.interface}
+        values["NCCL_SOCKET_IFNAME"] = _exactly(network.interface)
+        if not network.interface.startswith("^"):
+            values["GLOO_SOCKET_IFNAME"] = network.interface.removeprefix("=")
     if network.ib_hcas:
-        values["NCCL_IB_HCA"] = ",".join(network.ib_hcas)
-    return {**values, **facts.passed_env, **cluster.env}
+        values["NCCL_IB_HCA"] = _exactly(",".join(network.ib_hcas))
+    return values
 
 
 def script_environment(plan: Plan, facts: Facts) -> dict[str, str]:
@@ -101,12 +117,14 @@ def setup_script(cluster: ClusterConfig) -> str:
 
 
 def mounts(plan: Plan) -> list[str]:
-    """What a container sees: the run root, the data, the model, caches and scratch, then the site's own mounts."""
+    """What a container sees: run root, data, model, caches, scratch, the ledger of nodes; the site's own mounts."""
     config = plan.config
     folders = {config.run_root, config.cluster.scratch}
     data = config.data
     files = (data.train_file, *data.train_files.values(), data.validation_file, data.test_file)
     folders |= {str(PurePosixPath(path).parent) for path in files if path}
+    if config.cluster.kind is ClusterKind.slurm and config.cluster.node_ledger:
+        folders.add(config.cluster.node_ledger)
     places = (data.cache_dir, config.model.model_name_or_path, config.model.tokenizer_name_or_path)
     folders |= {_hub_root(path) for path in places if path and path.startswith("/")}
     own = sorted(folder for folder in folders if not any(_is_inside(folder, other) for other in folders))
@@ -231,6 +249,10 @@ def _hub_root(path: str) -> str:
     if "snapshots" in parts:
         return str(PurePosixPath(*parts[: parts.index("snapshots")]))
     return path
+
+
+def _exactly(names: str) -> str:
+    return names if names.startswith(("^", "=")) else f"={names}"
 
 
 def _is_inside(folder: str, other: str) -> bool:

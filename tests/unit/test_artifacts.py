@@ -20,6 +20,7 @@ from conf.record import read_plan
 from launcher.facts.facts import SlurmFacts
 from launcher.facts.model import ModelFacts
 from launcher.render.artifacts import render
+from launcher.render.job import environment, mounts
 from slurm.parse import Partition
 from tests.unit.planned import TINY, facts_of, plan_of
 
@@ -81,6 +82,38 @@ def test_job_files_of_a_site(site: str) -> None:
     golden = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert shown == golden
     assert len(golden) == 7
+
+
+@pytest.mark.parametrize(
+    ("interface", "nccl", "gloo"),
+    [
+        ("eth1", "=eth1", "eth1"),
+        ("=ib0,ib1", "=ib0,ib1", "ib0,ib1"),
+        ("^docker0,lo", "^docker0,lo", None),
+        ("^=eth1", "^=eth1", None),
+    ],
+)
+def test_networks_are_named_exactly(interface: str, nccl: str, gloo: str | None) -> None:
+    """NCCL takes `eth1` for `eth10` as well where no `=` is before it, and gloo knows plain names alone."""
+    plan = plan_of("cluster=slurm", f"cluster.network.interface='{interface}'")
+    variables = environment(plan, facts_of())
+    assert (variables["NCCL_SOCKET_IFNAME"], variables.get("GLOO_SOCKET_IFNAME")) == (nccl, gloo)
+
+
+@pytest.mark.parametrize(
+    ("adapters", "value"),
+    [("[mlx5_0,mlx5_1]", "=mlx5_0,mlx5_1"), ("['=mlx5_1']", "=mlx5_1"), ("['^mlx5_0',mlx5_2]", "^mlx5_0,mlx5_2")],
+)
+def test_adapters_are_named_exactly(adapters: str, value: str) -> None:
+    plan = plan_of("cluster=slurm", f"cluster.network.ib_hcas={adapters}")
+    assert environment(plan, facts_of())["NCCL_IB_HCA"] == value
+
+
+@pytest.mark.parametrize("kind", ["slurm", "local"])
+def test_a_container_sees_the_ledger_of_nodes(kind: str) -> None:
+    container = ["cluster.container.runtime=apptainer", "cluster.container.image=a.sif"]
+    plan = plan_of(f"cluster={kind}", *container, "cluster.node_ledger=/site/nodes")
+    assert ("/site/nodes:/site/nodes" in mounts(plan)) == (kind == "slurm")
 
 
 def test_rendering_twice_gives_equal_bytes() -> None:

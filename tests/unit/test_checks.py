@@ -461,6 +461,14 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
     "pass_env": (BASE, FACTS, {"cluster__pass_env": ["A;B"]}, "is no name of a variable"),
     "scratch": (BASE, FACTS, {"cluster__scratch": "tmp"}, "has to be an absolute path"),
     "modules": (BASE, FACTS, {"cluster__modules": ["a\nb"]}, "has control characters"),
+    "first adapter": (BASE, FACTS, {"cluster__network__ib_hcas": ["^mlx5 0"]}, "is no name of an InfiniBand adapter"),
+    "later adapter": (
+        BASE,
+        FACTS,
+        {"cluster__network__ib_hcas": ["mlx5_0", "=mlx5_1"]},
+        "which the first adapter alone can say; nearest: mlx5_1",
+    ),
+    "interface": (BASE, FACTS, {"cluster__network__interface": "eth0,=eth1"}, "is no name of a network interface"),
     # tracking
     "project": (BASE, FACTS, {"tracking__project": "a/b"}, "tracking.project=a/b has to be 1 to 128 characters"),
     "tag": (BASE, FACTS, {"tracking__tags": ["x" * 65]}, "not 1 to 64 characters long"),

@@ -55,6 +55,23 @@ def test_modes_follow_access_and_no_umask(
     assert len(found) == 17
 
 
+@pytest.mark.parametrize("runtime", ["none", "pyxis"])
+def test_the_ledger_that_a_container_mounts_is_there(tmp_path: Path, runtime: str) -> None:
+    image = [] if runtime == "none" else ["cluster.container.image=a.sqsh"]
+    ledger = tmp_path / "state" / "nodes"
+    words = ["cluster=slurm", f"cluster.container.runtime={runtime}", f"cluster.node_ledger={ledger}", *image]
+    made(tmp_path / "runs", *words)
+    assert ledger.is_dir() == (runtime != "none")
+
+
+def test_a_ledger_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["cluster=slurm", "cluster.container.runtime=pyxis", "cluster.container.image=a.sqsh"]
+    with pytest.raises(MusterError, match=r"cluster\.node_ledger=.*/file/nodes cannot be made: Not a directory"):
+        made(tmp_path / "runs", *words, f"cluster.node_ledger={tmp_path}/file/nodes")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_what_is_written_is_what_was_rendered(tmp_path: Path) -> None:
     plan, artifacts = planned(tmp_path)
     folder = rundir.create(plan, artifacts)
