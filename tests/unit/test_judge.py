@@ -107,6 +107,30 @@ def test_the_second_failure_of_a_node_is_enough_for_the_run_alone(folder: RunFol
     assert (len(suspect.notes), suspect.is_bad) == (2, False)
 
 
+OOM = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed.\n"
+
+
+@pytest.mark.parametrize("log", ["job.log", "node2-agent.log"])
+def test_a_step_that_slurm_ended_for_want_of_memory_is_not_tried_again(folder: RunFolder, log: str) -> None:
+    """The agents of the step are gone with it, which no node is to be blamed for."""
+    environment = attempt(folder, 0, dead=2)
+    folder.attempt(0).logs.mkdir()
+    (folder.attempt(0).logs / log).write_text(f"muster: attempt 0\n{OOM}muster: the ranks' step ended\n")
+    decision = conclude(folder, environment)
+    assert decision.verdict is Verdict.end
+    assert decision.outcome.failure is not None
+    assert (decision.outcome.failure.cause, decision.outcome.failure.host) == (Cause.oom, "n2")
+    assert "oom_kill event" in decision.outcome.reason
+    assert "bad_node" not in folder.events.read_text()
+
+
+def test_memory_that_ran_out_is_no_cause_where_all_agents_have_spoken(folder: RunFolder) -> None:
+    environment = attempt(folder, 0, {1: "gpus"})
+    folder.attempt(0).logs.mkdir()
+    folder.attempt(0).job_log.write_text(OOM)
+    assert conclude(folder, environment).verdict is Verdict.requeue
+
+
 def test_what_slurm_said_is_remembered_by_the_next_attempt(folder: RunFolder) -> None:
     """Where Slurm itself put the job back, nobody decided. Twice is enough, once; and only within the budget."""
     plan = plan_of("cluster=slurm", "cluster.nodes=3")

@@ -6,25 +6,30 @@ import contextlib
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from conf.failure_texts import telling_lines
 from conf.files import write_atomically
-from conf.layout import MANIFEST, RunFolder
-from conf.outcome import State, read_outcome, read_stop, write_outcome
+from conf.layout import MANIFEST, Attempt, RunFolder
+from conf.outcome import AgentReport, Cause, Failure, State, read_outcome, read_stop, write_outcome
 from conf.record import read_plan
 from train.metrics.journal import Journal, read_events
 from train.node.decide import Decision, History, Settings, Verdict, decide
 from train.node.env import NodeEnv
 from train.node.judge import Judgement, judge_nodes, sack
 from train.node.last_words import read_failures, read_reports
+from train.node.log_tail import read_tail
 from train.node.script import is_script, newest_steps, script_outcome
 from train.node.settings import read_settings
 from train.node.suspicion import remember
 
 ASIDE = ("prepare", "export")
 """Verbs of attempts that train nothing."""
+SCANNED = 400
+"""Lines at the end of a log in which Slurm's word on an end is looked for."""
 
 
 def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
@@ -34,6 +39,7 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
     attempt = folder.attempt(number)
     settings = Settings() if environment.is_local else read_settings(folder)
     failures, reports, stop = read_failures(attempt), read_reports(attempt), read_stop(folder.stop)
+    failures += slain_for_memory(attempt, environment, reports)
     if is_script(folder):
         own = script_outcome(folder, environment, reports, stop)
     else:
@@ -65,6 +71,17 @@ def conclude(folder: RunFolder, environment: NodeEnv) -> Decision:
         tell_tracker(folder, number, decision.verdict)
     print(f"muster: {verdict}: {state}: {outcome.reason}", flush=True)
     return replace(decision, outcome=outcome)
+
+
+def slain_for_memory(attempt: Attempt, environment: NodeEnv, reports: Sequence[AgentReport]) -> list[Failure]:
+    """What Slurm said where it ended a step, agents included, for want of memory; dated after all other words."""
+    gone = sorted(set(range(environment.nodes)) - {report.node for report in reports})
+    logs = [(node, log) for node in gone for log in (attempt.agent_log(node), attempt.job_log)]
+    for node, log in logs:
+        for line, cause in telling_lines(read_tail(log, SCANNED)):
+            if cause is Cause.oom and line.startswith("slurmstepd:"):
+                return [Failure(-1, node, environment.name_of(node), time.time(), cause, line)]
+    return []
 
 
 def tell_tracker(folder: RunFolder, attempt: int, verdict: Verdict) -> None:
