@@ -81,7 +81,7 @@ class QueueCache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Watchers take turns, so that one asks and the others read; without a cache folder each asks for itself."""
+        """Watchers take turns, so that one asks and the others read; without lock or folder each asks for itself."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -89,7 +89,8 @@ class QueueCache:
             yield
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # Lustre and NFS may be mounted without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)

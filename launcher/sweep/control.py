@@ -22,7 +22,7 @@ from launcher.facts.gather import Gatherer
 from launcher.problems import ConfigurationError, MusterError
 from launcher.runs import rundir
 from launcher.send.proposal import propose_config
-from launcher.sweep.folder import SweepFolder, locked, read, write_sweep
+from launcher.sweep.folder import SweepFolder, flocked, locked, read, write_sweep
 from launcher.sweep.grid import Ready
 from launcher.sweep.record import Sweep, identity
 from launcher.sweep.results import last_metrics, read_curve
@@ -155,12 +155,12 @@ def alone(folder: SweepFolder) -> Iterator[None]:
     """The study for one controller.
 
     Raises:
-        MusterError: another one works on it.
+        MusterError: another one works on it, or its file system has no locks.
     """
     descriptor = os.open(folder.controller_lock, os.O_RDWR | os.O_CREAT, folder.file_mode)
     try:
         deadline = time.monotonic() + GLANCE_S
-        while not _flocked(descriptor, fcntl.LOCK_EX):
+        while not flocked(descriptor, fcntl.LOCK_EX, folder):
             if time.monotonic() > deadline:
                 raise MusterError(f"another controller works on {folder.path.name}")
             time.sleep(0.1)
@@ -192,17 +192,9 @@ def ask_to_leave(folder: SweepFolder) -> list[str]:
 
 
 def _is_held(folder: SweepFolder) -> bool:
-    with folder.controller_lock.open("rb") as file:
-        return not _flocked(file.fileno(), fcntl.LOCK_SH)
-
-
-def _flocked(descriptor: int, kind: int) -> bool:
-    """Whether the lock was taken; it goes with the descriptor."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    with folder.controller_lock.open("rb") as file, contextlib.suppress(MusterError):
+        return not flocked(file.fileno(), fcntl.LOCK_SH, folder)
+    return False  # where there are no locks no controller works
 
 
 @contextlib.contextmanager

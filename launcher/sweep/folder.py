@@ -150,18 +150,32 @@ def locked(folder: SweepFolder) -> Iterator[None]:
     """The sweep for one command alone; a command that died lets go of it.
 
     Raises:
-        MusterError: another command is sending it.
+        MusterError: another command is sending it, or its file system has no locks.
     """
     require_safe(folder)
     descriptor = os.open(folder.ledger, os.O_RDWR | os.O_APPEND | os.O_CREAT, folder.file_mode)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise MusterError(f"another command works on the sweep {folder.path.name}; wait for it") from error
+        if not flocked(descriptor, fcntl.LOCK_EX, folder):
+            raise MusterError(f"another command works on the sweep {folder.path.name}; wait for it")
         yield
     finally:
         os.close(descriptor)
+
+
+def flocked(descriptor: int, kind: int, folder: SweepFolder) -> bool:
+    """Whether the lock of a file of the sweep was taken; it goes with the descriptor.
+
+    Raises:
+        MusterError: its file system has no locks, as Lustre mounted without `flock` and NFS 3 without lockd.
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        words = f"nothing in {folder.path} can be locked (flock: {error.strerror}), which sweeps need"
+        raise MusterError(f"{words}; name a run_root on another file system, or mount this one with locks") from error
+    return True
 
 
 def list_sweeps(run_root: str | Path) -> list[SweepFolder]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -162,6 +165,15 @@ def test_one_question_for_all_watchers(tmp_path: Path) -> None:
     QueueCache("/conf", 0, tmp_path).jobs(ask)
     QueueCache("/other", 30, tmp_path).jobs(ask)
     assert len(asked) == 3
+
+
+def test_a_cache_that_cannot_be_locked_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int, _kind: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    cache = QueueCache("/conf", 30, tmp_path)
+    assert cache.jobs(lambda: [Job("1")]) == cache.jobs(lambda: [Job("2")]) == [Job("1")]
 
 
 def test_limits_of_a_person() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import shlex
 import stat
 import subprocess
@@ -22,6 +25,7 @@ from launcher.runs.submissions import EXPORT, PREPARE, TRAIN, read_submissions
 from launcher.sweep import folder as sweep_folder
 from launcher.sweep.again import cancel_points, retry_points
 from launcher.sweep.arrays import Member, array_script, batches, resource_lines
+from launcher.sweep.control import alone, ask_to_leave
 from launcher.sweep.doubt import settle
 from launcher.sweep.folder import SweepFolder, create, folder_of, locked
 from launcher.sweep.jobs import Jobs
@@ -281,6 +285,20 @@ def test_one_command_at_a_time(sweep: SweepFolder) -> None:
         pass
     with locked(sweep):
         pass
+
+
+def test_a_file_system_without_locks_is_named(sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lustre without `flock` says ENOSYS, NFS 3 without lockd ENOLCK; nobody holds anything there."""
+    monkeypatch.setattr(fcntl, "flock", refuse_locks)
+    for lock in (locked, alone):
+        with pytest.raises(MusterError, match=r"No locks available.*run_root"), lock(sweep):
+            pass
+    assert sweep.controller_lock.exists()
+    assert ask_to_leave(sweep) == []
+
+
+def refuse_locks(_descriptor: int, _kind: int) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
 def test_the_folder_is_private_made_once_and_found(sweep: SweepFolder, tmp_path: Path) -> None:
