@@ -418,8 +418,9 @@ follow() {
     run_ranks "$@"
     decision=none
     ask_fate
+    [[ $fate != cancelled ]] || { decision=cancelled && return; }
     [[ -z $gone ]] || note_down "$folder" # now: when the next attempt starts, Slurm would say how the nodes are then
-    [[ $fate != cancelled && $fate != requeued ]] || { decision=$fate && return; }
+    [[ $fate != requeued ]] || { decision=requeued && return; }
     [[ $1 == agent ]] || return
     withdraw_guess
     [[ -z $gone ]] || { decision=requeue && return; }
@@ -508,6 +509,7 @@ batch() {
     cancelled)
       write_cancelled
       drop_next
+      note_down "$folder"
       exit 1
       ;;
     requeued) exit 1 ;;
