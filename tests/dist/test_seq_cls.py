@@ -210,7 +210,7 @@ def test_the_export_is_what_transformers_classifies_with(name: str, runs: dict[s
 
 
 def test_a_head_behind_virtual_tokens_is_exported_whole(folder: Path) -> None:
-    """DeepSpeed itself leaves parameters whole that are small or were just used; the head of a real model is neither."""
+    """DeepSpeed itself leaves parameters whole that are small or just used; the head of a real model is neither."""
     method = {"method__name": "adapter", "method__peft": {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}}
     zero = {"stage3_param_persistence_threshold": 10, "stage3_max_reuse_distance": 0, "stage3_max_live_parameters": 0}
     sharded = {"parallel__deepspeed": {"zero_optimization": zero}}
