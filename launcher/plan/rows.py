@@ -48,7 +48,14 @@ def held_out(data: DataConfig, rows: int) -> int:
     """Rows that are held out for validation and test."""
     shares = [] if data.validation_file else [data.validation_size]
     shares += [] if data.test_file else [data.test_size]
-    return sum(math.ceil(rows * share) if share < 1 else int(share) for share in shares)
+    return sum(_held(rows, share) for share in shares)
+
+
+def _held(rows: int, share: float) -> int:
+    """Rows by a share below 1, or by their number; at most all, and none where it is neither."""
+    if not share > 0:
+        return 0
+    return math.ceil(rows * share) if share < 1 else int(min(share, rows))
 
 
 def expected_steps(config: RunConfig, facts: Facts) -> tuple[int | None, str]:

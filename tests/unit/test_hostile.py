@@ -6,10 +6,13 @@ Whatever comes, it is taken as data or refused in words; nothing of it runs, and
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
 import os
 import string
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -214,3 +217,21 @@ def test_job_files_are_data_for_the_shell(
     seen = (folder.path / "seen").read_bytes().split(b"\0")
     assert b"VALUE=" + value.encode() in seen
     assert not [place for place, _, names in os.walk(folder.path.parent) if "pwned" in names]
+
+
+def numbers_of(part: Any, before: str = "") -> Iterator[str]:
+    """Dotted keys of a configuration's floats."""
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from numbers_of(value, f"{before}{field.name}.")
+        elif "float" in str(field.type) and not isinstance(value, dict):
+            yield f"{before}{field.name}"
+
+
+@pytest.mark.parametrize("key", numbers_of(config_of(BASE)))
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 1e308, -1e308])
+def test_numbers_without_measure_are_refused_by_their_key_or_hold(key: str, value: float) -> None:
+    problems = check(config_of(BASE, **{key.replace(".", "__"): value}), FACTS)
+    if not math.isfinite(value):
+        assert key in [problem.key for problem in problems]
