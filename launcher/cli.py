@@ -21,9 +21,9 @@ VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 EXAMPLES = """\
 examples:
-  muster run                                  the demo: a tiny model learns in about a minute, no network needed
-  muster plan model=hf model.model_name_or_path=./Llama-3.2-1B data.train_file=train.jsonl cluster.gpus_per_node=8
-  muster submit model=hf model.model_name_or_path=./Llama-3.2-1B data.train_file=train.jsonl cluster=mysite
+  muster run                       the demo: about a minute, no network, no GPU
+  muster plan model=llama3.1-8b data.train_file=train.jsonl cluster=mysite
+  muster submit model=llama3.1-8b data.train_file=train.jsonl cluster=mysite
 """
 
 

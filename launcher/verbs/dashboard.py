@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-HELP = "a workspace and a report on W&B: loss, speed, stability, memory, resilience, nodes, sweeps"
+HELP = "a workspace and a report on W&B, of runs and sweeps"
 EXAMPLES = """
 muster dashboard demo
 muster dashboard demo-sweep            # with parallel coordinates and the importance of parameters

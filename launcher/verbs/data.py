@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from conf.schema import RunConfig
     from launcher.sweep.grid import Ready
 
-HELP = "what the data is like: lengths, duplicates, labels, leaks; prepares it"
+HELP = "what the data is like: lengths, duplicates, labels, leaks"
 EXAMPLES = """
 muster data model=tiny data.train_file=train.jsonl data.validation_size=0.1
 muster data model=tiny data.train_file=train.jsonl data.test_file=test.jsonl data.clean.drop_leaks=true

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slurm.devcluster import Status
 
-HELP = "a real Slurm on this machine: up, down, status; kill, restore, cut, mend its nodes"
+HELP = "a real Slurm on this machine: up, down; kill, cut, mend"
 EXAMPLES = """
 muster devcluster up --nodes 4
 muster submit experiment=demo cluster=devcluster cluster.nodes=2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-HELP = "what differs between two runs: configuration, plan, data, code, versions, results"
+HELP = "what differs between two runs: configuration to results"
 EXAMPLES = """
 muster diff demo other
 muster diff demo other --only configuration,results

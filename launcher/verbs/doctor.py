@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from conf.schema import RunConfig
     from launcher.doctor.site import Site
 
-HELP = "what this machine and its Slurm can do; --site writes the cluster's file, --bench measures"
+HELP = "what this machine and its Slurm can do; --site, --bench"
 EXAMPLES = """
 muster doctor
 muster doctor --json

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from conf.schema import RunConfig
     from launcher.send.proposal import Proposal
 
-HELP = "metrics of a run's model, or of any, on its own or other data"
+HELP = "metrics of a run's model, or any, on its own or other data"
 EXAMPLES = """
 muster evaluate demo
 muster evaluate demo data.test_file=other.jsonl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conf.layout import Attempt, RunFolder
 
-HELP = "the end of a run's log; -f follows it, --first-error shows what went wrong"
+HELP = "the end of a run's log; -f follows it"
 EXAMPLES = """
 muster logs demo
 muster logs demo -f

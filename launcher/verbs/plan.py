@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from launcher.sweep.grid import Grid, Ready
     from launcher.sweep.search import Search
 
-HELP = "what a run would be: batch, ranks, memory, time, files; writes nothing"
+HELP = "what a run would be: memory, time, files; writes nothing"
 EXAMPLES = """
 muster plan model=hf model.model_name_or_path=./Qwen2.5-0.5B data.train_file=train.jsonl
 muster plan experiment=gsm8k cluster=devcluster cluster.nodes=2

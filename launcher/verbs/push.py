@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-HELP = "mirror runs' metrics to W&B, also after runs without a network; -f follows"
+HELP = "mirror runs' metrics to W&B, also afterwards; -f follows"
 EXAMPLES = """
 muster push demo
 muster push demo -f          # from a login node, while the nodes of the run have no network

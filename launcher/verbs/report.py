@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conf.layout import RunFolder
 
-HELP = "one HTML page of a run or a sweep: curves, attempts, faults, memory, samples, configuration"
+HELP = "one HTML page of a run or a sweep, with its curves"
 EXAMPLES = """
 muster report demo
 muster report demo --against other    # the other run's curves in grey, and what differs

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from conf.record import Plan
     from launcher.send.proposal import Proposal
 
-HELP = "a run once more from the start: the same configuration, seed, code and data, under a new name"
+HELP = "a run once more from the start, under a new name"
 EXAMPLES = """
 muster reproduce demo
 muster reproduce demo --name demo-control

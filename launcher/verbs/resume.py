@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from conf.layout import RunFolder
     from launcher.runs.standing import Standing
 
-HELP = "go on from the newest checkpoint, also with more steps or elsewhere"
+HELP = "go on from the newest checkpoint, also longer, elsewhere"
 EXAMPLES = """
 muster resume demo
 muster resume demo train.max_steps=300

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-HELP = "answer HTTP requests with a run's model, or any model folder"
+HELP = "answer HTTP requests with a run's model, or any folder"
 EXAMPLES = """
 muster serve demo
 muster serve ./my-model --port 0

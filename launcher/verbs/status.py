@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from launcher.sweep.record import Sweep
     from launcher.watch.watcher import Look, Watcher
 
-HELP = "how runs stand: state, step, loss, speed, time left; -w watches"
+HELP = "how runs stand: step, loss, speed, time left; -w watches"
 EXAMPLES = """
 muster status    # every run and sweep
 muster status demo    # one run in detail

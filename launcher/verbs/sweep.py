@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from launcher.sweep.record import Sweep
 
-HELP = "the sweeps of -m: status, best, retry, extend, cancel, export, report"
+HELP = "the sweeps of -m: status, best, retry, extend, report …"
 EXAMPLES = """
 muster sweep                                           # all sweeps
 muster sweep status demo -w

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from conf.layout import RunFolder
     from launcher.sweep.record import Sweep
 
-HELP = "why a run failed, ended or waits: the first cause, what shows it, what to change"
+HELP = "why a run failed, ended or waits, and what to change"
 EXAMPLES = """
 muster why demo
 muster why demo --attempt 0

@@ -201,7 +201,7 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
     "epochs": (BASE, FACTS, {"train__num_train_epochs": 0.0}, "train.num_train_epochs=0 has to be above 0"),
     "lr": (BASE, FACTS, {"optim__learning_rate": float("nan")}, "optim.learning_rate=nan has to be above 0 and finite"),
     "decay": (BASE, FACTS, {"optim__weight_decay": math.inf}, "weight_decay=inf has to be at least 0 and finite"),
-    "endless": (BASE, FACTS, {"train__num_train_epochs": math.inf}, "epochs=inf has to be above 0 and finite"),
+    "endless": (BASE, FACTS, {"train__num_train_epochs": math.inf}, "epochs=inf has to be above 0 and at most 1e"),
     "beta": (BASE, FACTS, {"optim__adam_beta1": 1.0}, "optim.adam_beta1=1 has to be at least 0 and below 1"),
     "save": (BASE, FACTS, {"checkpoint__save_steps": -1}, "checkpoint.save_steps=-1 has to be at least 0; nearest: 0"),
     "eval": (

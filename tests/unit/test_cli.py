@@ -48,7 +48,7 @@ def test_first_screen_names_every_verb_with_its_line(capsys: pytest.CaptureFixtu
         assert line
         assert "\n" not in line
         assert re.search(rf"^ .*\b{verb}\b +{re.escape(line)}$", screen, re.MULTILINE)
-    assert max(map(len, screen.splitlines())) <= 120
+    assert max(map(len, screen.splitlines())) <= 80
     assert len(screen.splitlines()) <= 34
     assert len([line for line in screen.splitlines() if line.startswith("  muster ")]) == 3
 
