@@ -36,6 +36,11 @@ DAY_S = 86400.0
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
+def is_named(folder: str) -> bool:
+    """Whether a ledger is one that somebody named: a person's own lies at home, which nodes may not have."""
+    return bool(folder) and DEFAULT_FOLDER.removeprefix("~") not in folder
+
+
 @dataclass(frozen=True)
 class Note:
     """One thing seen of a node. Times in seconds since 1970; a note with weight `FORGET` takes back those before it."""

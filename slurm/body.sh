@@ -440,7 +440,7 @@ put_first() {
   for host in "${hosts[@]}"; do
     [[ $host == "$1" ]] || others+=("$host")
   done
-  ((${#others[@]} == ${#hosts[@]})) || hosts=("$1" "${others[@]}")
+  ((${#others[@]} == ${#hosts[@]})) || hosts=("$1" ${others[@]+"${others[@]}"}) # bash 4.3 takes no empty array
 }
 
 # number_node: this node's place among the hosts of the batch script; Slurm's own number where they do not name it.

@@ -142,6 +142,7 @@ send_next() {
     fi
     sleep $((5 + 5 * tries))
   done
+  [[ -n $id || -n $asked ]] || id=$(find_sent "$2") || id=''
   if [[ -n $id ]]; then
     note_submission sent "$1" "$id"
     say "job $id waits for the end of this one ($1)"
@@ -189,15 +190,16 @@ leave_to_others() {
 }
 
 # note_down FOLDER: the nodes of an attempt that Slurm has lost since it began, one a line with its word on them: down,
-# without an answer, or with a daemon that has started since. Asked once: the file is there, empty, where none is lost.
+# without an answer, or with a daemon that has started since. Asked until Slurm has answered: then the file is
+# there, empty where none is lost.
 note_down() {
-  local line name state began reason
+  local line name state began reason told=''
   local -a lost=()
   [[ -f $1/hosts && -f $1/job.json && ! -e $1/down ]] || return 0
   [[ $(<"$1/job.json") =~ \"time\":\ ([0-9]+) ]] && printf -v began '%(%Y-%m-%dT%H:%M:%S)T' "${BASH_REMATCH[1]}"
   while IFS= read -r line; do
     [[ $line =~ ^NodeName=([^ ]+).*\ State=([^ ]+) ]] || continue
-    name=${BASH_REMATCH[1]} state=${BASH_REMATCH[2]} reason=''
+    name=${BASH_REMATCH[1]} state=${BASH_REMATCH[2]} reason='' told=yes
     [[ $line =~ \ Reason=(.*)\ \[ ]] && reason=" ${BASH_REMATCH[1]}"
     if [[ $state =~ (^|\+)(DOWN|FAIL|NOT_RESPONDING)|\* ]]; then # not POWERED_DOWN
       lost+=("$name $state$reason")
@@ -205,7 +207,7 @@ note_down() {
       lost+=("$name slurmd started again at ${BASH_REMATCH[1]}")
     fi
   done < <(SLURM_TIME_FORMAT=standard timeout 10 scontrol -o show node "$(paste -sd, "$1/hosts")" 2>/dev/null)
-  { ((${#lost[@]} == 0)) || printf '%s\n' "${lost[@]}"; } >"$1/down"
+  [[ -z $told ]] || { ((${#lost[@]} == 0)) || printf '%s\n' "${lost[@]}"; } >"$1/down"
 }
 
 # note_unreached: nodes on which srun could not start the step, over a cut link for one, count as lost as well.

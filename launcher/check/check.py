@@ -115,6 +115,8 @@ def _taken_name(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         more = f" and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
         shown = "; ".join(lines[:_SHOWN_DIFFERENCES])
         rule = f"is taken by a run with other content, {run.path} ({shown}{more}); choose another name"
+        if not lines:
+            rule = f"is taken by a run that has become this one, {run.path}; muster resume {run.run_id} goes on with it"
         yield Problem("name", str(config.name), rule, _next_name(run.name))
 
 

@@ -51,7 +51,8 @@ OWNED_VARIABLES = re.compile(
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTERFACE = re.compile(r"\^?=?[A-Za-z0-9_.:-]+(,[A-Za-z0-9_.:-]+)*")
 _SUFFIX = re.compile(r"[A-Za-z0-9.-]*")
-_ADAPTER = re.compile(r"[A-Za-z0-9_.:-]+")
+_ADAPTER = re.compile(r"(?!mlx[0-9]_?$)[A-Za-z0-9_.:-]+")
+"""A whole name: `mlx5`, by which NCCL takes all of a kind where no `=` is before it, would name none of them."""
 _CHOSEN = re.compile(r"\^?=?")
 """How NCCL is told what a list of adapters means: all but these, or these exactly."""
 _MOUNT = re.compile(r"[^:]+:[^:]+(:[^:]+)?")
@@ -219,7 +220,7 @@ def _network_problems(cluster: ClusterConfig) -> Iterator[Problem]:
     for place, adapter in enumerate(network.ib_hcas):
         name = adapter if place else _CHOSEN.sub("", adapter, count=1)
         if not _ADAPTER.fullmatch(name):
-            rule = "is no name of an InfiniBand adapter"
+            rule = "is no whole name of an InfiniBand adapter"
             if place and _ADAPTER.fullmatch(adapter.lstrip("^=")):
                 rule = "says by ^ or = what the whole list means, which the first adapter alone can say"
             yield Problem("cluster.network.ib_hcas", repr(adapter), rule, adapter.lstrip("^=") if place else "mlx5_0")

@@ -132,6 +132,8 @@ def _target_problems(peft: Mapping[str, Any], shape: Shape) -> Iterator[Problem]
     except re.error as error:
         yield Problem(key, str(targets), f"is no regular expression: {error}", f"[{', '.join(known)}]")
         return
+    if isinstance(targets, list | tuple) and len(missing) < len(targets):
+        return  # a list for models of several kinds, of which the plan warns
     rule = "matches no module of the model"
     if isinstance(targets, str):
         rule = f"is a pattern for a module's whole name, and {rule}"

@@ -9,6 +9,7 @@ from typing import Any
 from conf.architectures import POSITIONS_AFTER_PADDING, RELATIVE_POSITIONS
 from conf.schema import ModelConfig, ModelInit, RunConfig, TaskName
 from launcher.facts.facts import Facts
+from launcher.facts.model import TRAIN_TOKENIZER
 from launcher.problems import Problem
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -131,7 +132,7 @@ def _code_problems(config: RunConfig, facts: Facts, is_folder: bool) -> Iterator
 def _tokenizer_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     model, given = config.model, config.model.tokenizer_name_or_path
     key = "model.tokenizer_name_or_path"
-    if given == "train" and model.init is ModelInit.pretrained:
+    if given == TRAIN_TOKENIZER and model.init is ModelInit.pretrained:
         rule = "makes a new vocabulary, which pretrained weights do not know"
         yield Problem(key, "train", rule, "null (the model's own), model.init=random")
     elif facts.model.tokenizer_error and not facts.model.error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from conf.schema import EvalStrategy, LongRows, RunConfig, Scheduler
+from conf.schema import EvalStrategy, LongRows, RunConfig, Scheduler, SplitBy
 from launcher.facts.facts import Facts
 from launcher.plan.rows import expected_steps, training_rows
 from launcher.problems import Problem
@@ -133,6 +133,9 @@ RANGES = {
 }
 """Range of each number. 260: 256 bytes and the special tokens. 65535: sbatch(1), `--signal`."""
 
+ROUNDING = 1e-6
+"""Steps by which a sum of shares may be more than the whole."""
+
 STEPS = ("train.max_steps", "train.num_train_epochs", "train.global_batch_size")
 """Numbers that the steps of a run follow from."""
 
@@ -186,13 +189,14 @@ def _schedule_problems(config: RunConfig, facts: Facts, shares: Mapping[str, flo
     """Warm-up and decay that are longer than the run, as far as its steps are known for certain."""
     steps, how = expected_steps(config, facts)
     counted = config.train.max_steps is None
-    uncertain = training_rows(facts)[1] or config.data.on_long is LongRows.split
+    data = config.data
+    uncertain = training_rows(facts)[1] or data.on_long is LongRows.split or data.split_by is SplitBy.grouped
     if not steps or (counted and uncertain):
         return
     taken = {
         key: value if value >= 1 else value * steps for key, value in shares.items() if key.startswith("schedule.")
     }
-    if sum(taken.values()) <= steps:
+    if sum(taken.values()) <= steps + ROUNDING:
         return
     words = " + ".join(f"{key.split('.')[1]} {value:g}" for key, value in taken.items())
     if counted:

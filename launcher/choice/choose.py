@@ -184,9 +184,10 @@ def alternatives(search: Search, candidates: list[Candidate], best: Candidate) -
 def _alternative(search: Search, candidate: Candidate, best: Candidate, fits: bool) -> Alternative:
     cost = search.price(candidate) / search.price(best)
     kind = "GPU-hours" if search.space.device is Device.gpu else "node-hours"
-    need = search.verdict(candidate).need
-    host = _if_host(search, candidate)
-    reason = f"fits{host}, {cost:.2f} times the {kind}" if fits else _short(search, candidate)
+    verdict = search.verdict(candidate)
+    need, host = verdict.need, _if_host(search, candidate)
+    perhaps = "" if verdict.surely else ", but perhaps not"
+    reason = f"fits{perhaps}{host}, {cost:.2f} times the {kind}" if fits else _short(search, candidate)
     keys = overrides_of(candidate, search.space.free)
     return Alternative(
         [f"{key}={_word(value)}" for key, value in keys.items()],

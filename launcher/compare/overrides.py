@@ -12,7 +12,16 @@ from conf.record import Plan
 from conf.schema import ClusterKind, RunConfig
 from launcher.compose.grammar import written
 
-OF_THE_MACHINE = frozenset({"run_root", "cluster.python", "cluster.slurm_conf", "data.cache_dir"})
+OF_THE_MACHINE = frozenset(
+    {
+        "run_root",
+        "cluster.python",
+        "cluster.slurm_conf",
+        "cluster.measurements",
+        "cluster.node_ledger",
+        "data.cache_dir",
+    }
+)
 """Where things lie on one machine; another has its own."""
 
 

@@ -106,7 +106,10 @@ def _syntax_problem(word: str, error: Exception) -> Problem:
         close = nearest(word, GROUPS)
         return Problem(word, "", "is not an override; write key=value or group=option", f"{close}=…" if close else "")
     reason = str(error).splitlines()[0].rstrip()
-    if any(sign in value for sign in "'\"{}[](),$#\\ :=") and not reason.startswith("Lexer"):
+    if value.lstrip().startswith("{") and ("'" in value or '"' in value):
+        bare = value.replace("'", "").replace('"', "")
+        reason = f"{reason}; keys of a mapping go without quotes: '{key}={bare}'"
+    elif any(sign in value for sign in "'\"{}[](),$#\\ :=") and not reason.startswith("Lexer"):
         reason = f"{reason}; quote the value for Hydra as well as for the shell: '{key}=\"{value}\"'"
     return Problem(key, value, f"cannot be read: {reason}")
 

@@ -11,7 +11,9 @@ from launcher.facts.facts import Facts
 from launcher.plan.batch import expected_share
 from launcher.plan.grace import grace_warnings
 from launcher.plan.rows import training_lengths
+from launcher.plan.shapes.known import shape_by_formula
 from launcher.plan.topology import GPU_THREADS, cores_of_node
+from launcher.plan.trainable import unmatched_targets
 
 LOW_SHARE = 0.9
 
@@ -60,6 +62,13 @@ def model_notes(plan: Plan, facts: Facts) -> list[str]:
     return notes
 
 
+def _target_warnings(config: RunConfig, facts: Facts) -> list[str]:
+    """Names in a list of targets that the model does not have, beside others that it has."""
+    shape = shape_by_formula(config, facts.model.config)
+    missing = unmatched_targets(config.method.peft, shape) if shape is not None else []
+    return [f"method.peft.target_modules: the model has no {' and no '.join(missing)}"] if missing else []
+
+
 SMALL_FOR_ADAPTERS = 3e-5
 """Peak learning rate under which an adapter, which starts at nothing, learns next to nothing."""
 
@@ -79,6 +88,7 @@ def warnings(plan: Plan, facts: Facts) -> list[str]:
             f"optim.learning_rate={config.optim.learning_rate:g} is one of full fine-tuning: adapters usually want "
             "1e-4 to 5e-4, virtual tokens 1e-2 and more"
         )
+    found += _target_warnings(config, facts)
     if plan.expected_steps and config.schedule.warmup_steps > plan.expected_steps:
         found.append(
             f"schedule.warmup_steps={config.schedule.warmup_steps:g} is more than the about {plan.expected_steps} "

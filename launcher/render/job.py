@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from conf.layout import RunFolder
+from conf.node_ledger import is_named
 from conf.record import Device, Plan
 from conf.schema import (
     Access,
@@ -123,8 +124,9 @@ def mounts(plan: Plan) -> list[str]:
     data = config.data
     files = (data.train_file, *data.train_files.values(), data.validation_file, data.test_file)
     folders |= {str(PurePosixPath(path).parent) for path in files if path}
-    if config.cluster.kind is ClusterKind.slurm and config.cluster.node_ledger:
-        folders.add(config.cluster.node_ledger)
+    ledger = config.cluster.node_ledger or ""
+    if config.cluster.kind is ClusterKind.slurm and is_named(ledger):
+        folders.add(ledger)
     places = (data.cache_dir, config.model.model_name_or_path, config.model.tokenizer_name_or_path)
     folders |= {_hub_root(path) for path in places if path and path.startswith("/")}
     own = sorted(folder for folder in folders if not any(_is_inside(folder, other) for other in folders))

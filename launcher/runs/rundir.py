@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from conf.files import is_visible_file, write_atomically
 from conf.layout import RunFolder
+from conf.node_ledger import is_named
 from conf.record import Plan
 from conf.schema import Access, ClusterConfig, ClusterKind, ContainerRuntime
 from launcher.facts.runs import is_id_of, read_run
@@ -52,7 +53,7 @@ def create(plan: Plan, artifacts: Mapping[str, bytes], links: Links | None = Non
     root = folder.path.parent
     try:
         root.mkdir(mode=folder_mode & 0o777 | stat.S_IXUSR, parents=True, exist_ok=True)
-        _make_mounted(plan.config.cluster)
+        make_mounted(plan.config.cluster)
         if not folder.path.exists():
             beside = root / f".{folder.path.name}.{os.getpid()}.{secrets.token_hex(4)}.new"
             try:
@@ -71,10 +72,10 @@ def create(plan: Plan, artifacts: Mapping[str, bytes], links: Links | None = Non
     return folder
 
 
-def _make_mounted(cluster: ClusterConfig) -> None:
+def make_mounted(cluster: ClusterConfig) -> None:
     """A container starts only where each folder that it mounts is there, and nobody may have written the ledger yet."""
     contained = cluster.kind is ClusterKind.slurm and cluster.container.runtime is not ContainerRuntime.none
-    if contained and cluster.node_ledger:
+    if contained and cluster.node_ledger and is_named(cluster.node_ledger):
         try:
             Path(cluster.node_ledger).mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

@@ -28,6 +28,7 @@ from conf.schema import (
     TaskName,
 )
 from launcher.compose.compose import compose
+from launcher.facts.model import TRAIN_TOKENIZER
 from launcher.plan.content import run_name
 from launcher.problems import ConfigurationError, NotFoundError, Problem
 from launcher.send.replan import amend
@@ -86,8 +87,8 @@ def of_model(model: str, words: list[str], config_dir: str | None) -> RunConfig:
     if task.name is TaskName.seq_cls and labels and not all(name.startswith("LABEL_") for name in labels):
         task = _with_labels(task, (str(kind), labels))
     given = replace(config.model, init=ModelInit.pretrained, model_name_or_path=model, shape={})
-    if not any(word.startswith(("model=", "model.tokenizer_name_or_path=")) for word in words):
-        given = replace(given, tokenizer_name_or_path=None)  # the default, model=tiny, has one made from the data
+    if given.tokenizer_name_or_path == TRAIN_TOKENIZER:  # as in model=tiny, the default
+        given = replace(given, tokenizer_name_or_path=None)
     name = config.name or f"{folder.name}-{SUFFIX}"
     return _named(_only_evaluating(replace(config, name=name, model=given, task=task)), words)
 
@@ -121,7 +122,8 @@ def _only_evaluating(config: RunConfig) -> RunConfig:
     )
     parallel = replace(config.parallel, offload_optimizer=Offload.none)
     checkpoint = replace(config.checkpoint, export=ExportWhen.never)
-    return replace(config, train=train, parallel=parallel, checkpoint=checkpoint)
+    optim = replace(config.optim, learning_rates={})  # of parameters that an adapter had, which is merged by now
+    return replace(config, train=train, parallel=parallel, checkpoint=checkpoint, optim=optim)
 
 
 def _named(config: RunConfig, words: list[str]) -> RunConfig:

@@ -54,8 +54,12 @@ class Interrupts:
             yield
 
     def lose_reader(self) -> None:
-        """Nobody reads what is printed any more (`| head`), which counts as a lost terminal."""
-        self._arrive(signal.SIGHUP)
+        """Nobody reads what is printed any more (`| head`), which counts as a lost terminal.
+
+        Nothing more where an end was asked for: Ctrl-C ends the reader of a pipe too.
+        """
+        _leave_terminal()
+        self._arrived = max(self._arrived, 1)
 
     def _arrive(self, number: int) -> None:
         if number == signal.SIGHUP:

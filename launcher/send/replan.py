@@ -19,6 +19,7 @@ from conf.record import Plan
 from conf.schema import RunConfig, TrainConfig
 from launcher.plan.content import content_of, difference
 from launcher.problems import ConfigurationError, Problem
+from launcher.runs.rundir import make_mounted
 from launcher.runs.saved import require_loadable
 from launcher.send.proposal import Proposal, without_free_keys
 
@@ -146,8 +147,9 @@ def _known_ranks(plan: Plan, ranks: int, problems: list[Problem]) -> list[Proble
     return [Problem("cluster.nodes", "", f"makes {ranks} ranks, and the run has no layout for them", f"{known} ranks")]
 
 
-def write_again(folder: RunFolder, artifacts: Mapping[str, bytes]) -> None:
+def write_again(folder: RunFolder, plan: Plan, artifacts: Mapping[str, bytes]) -> None:
     """Write the changed files into the folder, each atomically, `run.json` last; the code stays."""
+    make_mounted(plan.config.cluster)
     mode = folder.path.stat().st_mode & 0o666
     for script in SCRIPTS:
         if script not in artifacts:

@@ -91,8 +91,11 @@ def send_unsent(
         SchedulerError: Slurm refused or could not be reached.
     """
     settle(folder)
-    live = asked_jobs(point.folder for point in sweep.points)
-    phases = {point.run_id: phase_of(point.folder, live) for point in sweep.points}
+    # Where the run root was moved, the points of now lie elsewhere than those that are written down.
+    points = [*sweep.points, *(one.swept for one in ready)]
+    folders = {point.run_id: point.folder for point in points}
+    live = asked_jobs(folders.values())
+    phases = {run: phase_of(folder, live) for run, folder in folders.items()}
     new = [one for one in ready if phases[one.swept.run_id] is Phase.new]
     submitted = Submitted(folder, goes_on, phases)
     submitted.notes = ask_once(new) if notes is None else notes

@@ -68,7 +68,7 @@ def _change(folder: RunFolder, standing: Standing, words: list[str], flags: Any)
         ask_first(proposal.plan, proposal.artifacts)
     for line in lines:
         print(line)
-    write_again(folder, proposal.artifacts)
+    write_again(folder, proposal.plan, proposal.artifacts)
 
 
 def _start(folder: RunFolder, plan: Any) -> int:

@@ -41,7 +41,8 @@ def page(results: Path) -> str:
     failed = [proof for proof in proofs if not proof.passed]
     proven = len({proof.row for proof in proofs if proof.passed} - {proof.row for proof in failed})
     about = "; ".join(f"{name} {value}" for name, value in machines.items())
-    summary = f"{proven} of {len(TABLE)} rows passed, with {len(proofs)} tests. Machine: {about or 'none yet'}."
+    tests = len({proof.case for proof in proofs})
+    summary = f"{proven} of {len(TABLE)} rows passed, with {tests} tests. Machine: {about or 'none yet'}."
     return "\n".join([HEAD, summary, "", *lines(proofs)]) + "\n"
 
 

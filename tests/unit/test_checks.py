@@ -461,7 +461,13 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
     "pass_env": (BASE, FACTS, {"cluster__pass_env": ["A;B"]}, "is no name of a variable"),
     "scratch": (BASE, FACTS, {"cluster__scratch": "tmp"}, "has to be an absolute path"),
     "modules": (BASE, FACTS, {"cluster__modules": ["a\nb"]}, "has control characters"),
-    "first adapter": (BASE, FACTS, {"cluster__network__ib_hcas": ["^mlx5 0"]}, "is no name of an InfiniBand adapter"),
+    "first adapter": (
+        BASE,
+        FACTS,
+        {"cluster__network__ib_hcas": ["^mlx5 0"]},
+        "is no whole name of an InfiniBand adapter",
+    ),
+    "all adapters of a kind": (BASE, FACTS, {"cluster__network__ib_hcas": ["mlx5"]}, "nearest: mlx5_0"),
     "later adapter": (
         BASE,
         FACTS,
@@ -545,6 +551,10 @@ def test_a_name_is_taken_by_other_content_and_kept_by_the_same() -> None:
     assert "name=mine is taken by a run with other content, /runs/mine-1 (train.seed: 1 → 42)" in found[0]
     assert found[0].endswith("choose another name; nearest: mine-2")
     assert check(other, replace(FACTS, existing_runs=(taken,))) == []
+    resumed = replace(taken, run_id="mine-0", content=content_of(resolved(config, FACTS)))
+    found = [str(problem) for problem in check(config, replace(FACTS, existing_runs=(resumed,)))]
+    assert len(found) == 1
+    assert "is taken by a run that has become this one, /runs/mine-1; muster resume mine-0 goes on" in found[0]
 
 
 def test_packing_takes_any_batch_and_unpackable_models_do_not() -> None:

@@ -105,6 +105,8 @@ def test_a_model_brings_its_tokenizer(tmp_path: Path) -> None:
     assert tokenizers == {None}
     given = of_model(str(tmp_path), ["model.tokenizer_name_or_path=./other"], None)
     assert given.model.tokenizer_name_or_path == "./other"
+    forced = of_model(str(tmp_path), ["++model.tokenizer_name_or_path=./other"], None)
+    assert forced.model.tokenizer_name_or_path == "./other"
 
 
 def test_an_adapter_alone_is_no_model(tmp_path: Path) -> None:

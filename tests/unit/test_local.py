@@ -97,9 +97,17 @@ def test_a_pipe_that_nobody_reads_stops_the_run(folder: RunFolder) -> None:
     with folder.events.open("a") as events:
         events.write('{"event": "warning", "text": "and on", "attempt": 0, "time": 2}\n')
     assert process.wait(timeout=60) == 0
-    outcome = read_outcome(folder.outcome)
-    assert outcome is not None
-    assert outcome.state is State.stopped
+    assert folder.stop.read_text() == "stopped\n"
+
+
+def test_ctrl_c_ends_the_reader_too_and_is_one_word(folder: RunFolder) -> None:
+    """`muster run | tee log`: both get the signal."""
+    process = start(folder, OBEDIENT)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+    assert folder.stop.read_text() == "stopped\n"
 
 
 def test_a_run_lives_by_whatever_way_its_folder_is_reached(folder: RunFolder, tmp_path: Path) -> None:

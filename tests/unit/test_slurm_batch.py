@@ -189,6 +189,18 @@ def test_nodes_are_asked_for_when_the_attempt_ends_and_not_when_the_next_one_sta
     assert run.attempt(0).down.read_text() == ""
 
 
+def test_nodes_of_which_slurm_said_nothing_are_asked_for_again(run: RunFolder, site: Path) -> None:
+    end_with(run, site, REQUEUED)
+    (site / "nodes").unlink(missing_ok=True)
+    ended(run, site)
+    assert not run.attempt(0).down.exists()
+    (site / "nodes").write_text(LOST)
+    (site / "job").write_text(REQUEUED.replace("PENDING", "RUNNING"))
+    (run.path / "agent").write_text("true\n")
+    assert ended(run, site, restarts=1)[0] == 0
+    assert run.attempt(0).down.read_text().startswith("n2 DOWN*+CLOUD")
+
+
 def test_the_nodes_of_a_shell_that_died_are_asked_for_later(run: RunFolder, site: Path) -> None:
     before = run.attempt(0)
     before.folder.mkdir(parents=True)

@@ -300,7 +300,7 @@ def test_changed_files_are_written_again_and_the_code_stays(folder: RunFolder) -
     }
     changed = {**artifacts, "code/muster.zip": b"other", "config.yaml": b"new\n", "job.sbatch": b"#!/bin/bash\n"}
     del changed["job.sh"]
-    write_again(folder, changed)
+    write_again(folder, plan, changed)
     assert folder.muster_zip.read_bytes() == b"zip"
     assert folder.config_yaml.read_bytes() == b"new\n"
     assert folder.job_sbatch.stat().st_mode & 0o777 == 0o600

@@ -28,6 +28,9 @@ ASIDE = frozenset(
 """Endings of weights, and of words about them. Any other file of a folder may decide what its tokenizer makes of a
 text: SentencePiece's and tiktoken's have many names, and some tokenizers come with code."""
 
+LARGEST = 256 << 20
+"""Bytes of a tokenizer's file at most."""
+
 HUB_FILES = ("config.json", "tokenizer_config.json")
 """One of these is there wherever transformers finds a tokenizer."""
 
@@ -49,7 +52,16 @@ def tokenizer_identity(model: ModelConfig, train_content: str) -> str:
     if not Path(source).is_dir():
         return _sha256("hub", source, _commit(source, model.revision) or model.revision or "")
     files = sorted(path for path in Path(source).iterdir() if _may_decide(path))
-    return _sha256("files", *(f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files))
+    return _sha256("files", *(f"{path.name}:{_content(path)}" for path in files))
+
+
+def _content(path: Path) -> str:
+    """What a file holds; of one larger than any tokenizer's, when it was written."""
+    found = path.stat()
+    if found.st_size > LARGEST:
+        return f"{found.st_size} {found.st_mtime_ns}"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _may_decide(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """What the plan predicted beside what is measured: memory after the first step, a step's time at the end.
 
-Both go to log, metrics.jsonl and events.jsonl, and to the ledger by which the next plans of this site are corrected.
+Both go to log and events.jsonl, the memory to metrics.jsonl too, and both to the ledger by which the next plans of this
+site are corrected.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def shape_of(config: Config, task: TaskName = TaskName.causal_lm, labels: int = 
         if kind in _ENCODERS and classifies:
             return _ENCODERS[kind](config, labels)
         return _PAIRS[kind](config) if kind in _PAIRS and not classifies else None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
 
 
