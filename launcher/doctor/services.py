@@ -13,17 +13,17 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from conf.wandb_key import key_place
+from conf.wandb_login import key_place, server_address
 from launcher.doctor.finding import Finding
 
 TIMEOUT_S = 3.0
-WANDB, HUB = "https://api.wandb.ai", "https://huggingface.co"
+HUB = "https://huggingface.co"
 
 
 def examine_services() -> list[Finding]:
     """The key of W&B; both services, at the same time, in a few seconds."""
     addresses = {
-        "W&B": os.environ.get("WANDB_BASE_URL") or WANDB,
+        "W&B": server_address(os.environ),
         "hub": os.environ.get("HF_ENDPOINT") or HUB,
     }
     follows = {

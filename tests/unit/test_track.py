@@ -19,6 +19,7 @@ from conf.record import Batch, Device, Layout, Plan, Topology
 from conf.schema import LogModel, RunConfig, TrackingMode
 from conf.schema import Tracker as TrackerName
 from launcher.sweep.tracked import tracked
+from tests.wandb_server import WandbServer
 from train.metrics.journal import Journal
 from train.tracking.redaction import redacted
 from train.tracking.sdk import Patience, require_server
@@ -220,6 +221,23 @@ def test_closing_does_not_wait_for_ever(folder: RunFolder, monkeypatch: pytest.M
         assert tracker is not None
         tracker.close("done")
         assert any("did not finish within" in text for text in warnings)
+
+
+def test_a_run_goes_to_the_server_of_the_login(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `wandb login --host=…` writes down, without a variable."""
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        settings = folder.path.parent / "home" / ".config" / "wandb" / "settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(f"[default]\nbase_url = {server.url}\n")
+        warnings: list[str] = []
+        online = plan(folder, mode=TrackingMode.online)
+        tracker = Tracker.open(online, folder, 0, warnings.append, Patience(close_s=60))
+        log_three(folder)
+        assert tracker is not None
+        tracker.close("done")
+    assert warnings == []
+    assert [row["train/loss"] for row in server.run(online.run_id).history] == [1.0, 0.5, 1 / 3]
 
 
 def test_no_key_is_said_before_wandb_could_ask_for_one(folder: RunFolder) -> None:

@@ -1,6 +1,6 @@
 """The owner of wandb: reaching a server, opening a run, ending the SDK's service. wandb is imported only in here, late.
 
-Which server: WANDB_BASE_URL, else what `wandb login` wrote down. The key comes from the environment or ~/.netrc.
+Which server and where its key lies: `conf.wandb_login`, whose address every run is given.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from conf.wandb_key import key_place
+from conf.wandb_login import key_place, server_address
 
 STEP = "train/global_step"
 """The x-axis of every chart, as Hugging Face's callback has it."""
@@ -46,7 +46,7 @@ def open_run(mode: Mode, patience: Patience, on_stop: Callable[[], None] = _igno
     import wandb
 
     settings = wandb.Settings(
-        base_url=_server(),
+        base_url=server_address(os.environ),
         console="off",
         disable_git=True,
         save_code=False,
@@ -78,7 +78,7 @@ def artifact(name: str, kind: str, **metadata: Any) -> Any:
 def unreachable(timeout_s: float) -> str | None:
     """Why the server cannot be used, if it cannot."""
     try:
-        require_server(_server(), os.environ, timeout_s)
+        require_server(server_address(os.environ), os.environ, timeout_s)
     except (RuntimeError, OSError) as error:
         return words_of(error)
     return None
@@ -113,10 +113,3 @@ def require_server(address: str, environment: Mapping[str, str], timeout_s: floa
     port = server.port or (80 if server.scheme == "http" else 443)
     with socket.create_connection((host, port), timeout_s):
         pass
-
-
-def _server() -> str:
-    """Where wandb would send a run."""
-    import wandb
-
-    return os.environ.get("WANDB_BASE_URL") or str(wandb.Settings().base_url)
