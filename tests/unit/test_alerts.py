@@ -80,7 +80,7 @@ def test_what_was_sent_is_sent_by_nobody_again(tmp_path: Path) -> None:
 
 def test_the_story_of_three_attempts() -> None:
     """Sent at 0, waits 10 s; attempt 0 reaches step 4, attempt 1 goes on from 2, attempt 2 from 5."""
-    story = Story(sent=0.0)
+    story = Story([0.0])
     story.hear_event(event("attempt_started", time=10.0))
     for step in (1, 2, 3, 4):
         story.hear_metrics({"step": step, "attempt": 0, "time": 10.0 + 2 * step, "perf/step_time_s": 2.0})
@@ -104,3 +104,55 @@ def test_the_story_of_three_attempts() -> None:
         "train_steps_per_second": round(10 / 15, 3),
         "train_samples_per_second": round(160 / 15, 3),
     }
+
+
+def trained(story: Story, attempt: int, lines: dict[int, float | None]) -> Story:
+    """Step → seconds a step of its line; None for a line of an evaluation."""
+    for step, took in lines.items():
+        told = {"eval/loss": 1.0} if took is None else {"perf/step_time_s": took}
+        story.hear_metrics({"step": step, "attempt": attempt, "time": float(step), **told})
+    return story
+
+
+@pytest.mark.parametrize("logging_steps", [1, 7, 100])
+@pytest.mark.parametrize("eval_steps", [50, 120])
+def test_evaluations_between_lines_take_no_time_from_the_steps(logging_steps: int, eval_steps: int) -> None:
+    """1000 steps of a second each, however often they are logged and evaluated."""
+    lines: dict[int, float | None] = {step: None for step in range(eval_steps, 1001, eval_steps)}
+    lines |= {step: 1.0 for step in range(logging_steps, 1001, logging_steps)}
+    logged = 1000 // logging_steps * logging_steps
+    totals = trained(Story(), 0, dict(sorted(lines.items()))).totals(1)
+    assert totals["train_runtime"] == logged
+
+
+def test_steps_that_are_made_again_are_timed_once() -> None:
+    """After a roll-back from 80 to 50 within an attempt, and by an attempt that goes on from 60."""
+    story = trained(Story(), 0, {40: 1.0, 80: 1.0})
+    trained(story, 0, {50: None, 60: 2.0, 80: 2.0})
+    assert story.totals(1)["train_runtime"] == 40 * 1.0 + 30 * 2.0
+    story.hear_event(event("resumed", attempt=1, step=60))
+    trained(story, 1, {100: 3.0})
+    trained(story, 0, {90: 9.0})  # a late word of the dead attempt
+    assert story.totals(1)["train_runtime"] == 40 * 1.0 + 10 * 2.0 + 40 * 3.0
+
+
+@pytest.mark.parametrize(
+    ("sent", "waited"),
+    [
+        ([], 0.0),  # on this machine nobody queues
+        ([0.0], 10.0 + 900.0),  # requeued at its end
+        ([0.0, 50.0], 10.0 + 900.0),  # a chain: the next job was sent while the first ran
+        ([0.0, 950.0], 10.0 + 50.0),  # stopped on Friday, resumed on Monday
+        ([0.0, 950.0, 2000.0], 10.0 + 50.0),  # the last one has not started
+    ],
+    ids=["local", "requeue", "chain", "resume", "later"],
+)
+def test_only_jobs_wait_in_a_queue(sent: list[float], waited: float) -> None:
+    story = Story(sent)
+    story.hear_event(event("attempt_started", time=10.0))
+    story.hear_event(event("attempt_ended", time=99.0))
+    story.hear_event(event("decision", time=100.0))
+    story.hear_event(event("attempt_started", attempt=1, time=1000.0))
+    assert story.values()["run/queue_wait_s"] == waited
+    story.hear_event(event("attempt_started", attempt=2, time=3000.0))  # nobody said that attempt 1 had ended
+    assert story.values()["run/queue_wait_s"] == waited

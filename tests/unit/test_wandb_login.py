@@ -83,7 +83,9 @@ def test_the_doctor_asks_the_server_of_the_login(tmp_path: Path, monkeypatch: py
     assert found["W&B"].startswith(f"{address} cannot be reached")
 
 
-@pytest.mark.parametrize("content", [b"", b"base_url", b"[other]\nbase_url=x", b"[default]\n\xff", b"[default]\nmode=%"])
+@pytest.mark.parametrize(
+    "content", [b"", b"base_url", b"[other]\nbase_url=x", b"[default]\n\xff", b"[default]\nmode=%"]
+)
 def test_a_project_s_file_that_names_no_server_leaves_the_person_s(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,10 +59,10 @@ def _time(line: dict[str, Any]) -> float:
     return float(time) if isinstance(time, float | int) else 0.0
 
 
-def sent_at(folder: RunFolder) -> float | None:
-    """When the run was first handed to a scheduler; None where it never was."""
+def sent_at(folder: RunFolder) -> list[float]:
+    """When jobs of the run were handed to a scheduler."""
     sent = (line.get("time") for line in read_objects(folder.submissions) if line.get("event") == "sent")
-    return next((float(time) for time in sent if isinstance(time, float | int)), None)
+    return [float(time) for time in sent if isinstance(time, float | int)]
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:

@@ -5,7 +5,9 @@ A fold over the lines of events.jsonl and metrics.jsonl in their order. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 STEP_TIME = "perf/step_time_s"
@@ -14,17 +16,20 @@ STEP_TIME = "perf/step_time_s"
 class Story:
     """Hears events and metrics; `step` is the last one that was logged."""
 
-    def __init__(self, sent: float | None = None):
-        """`sent` is when the run was first handed to a scheduler."""
+    def __init__(self, sent: Sequence[float] = ()):
+        """`sent` are the times at which jobs of the run were handed to a scheduler."""
         self.step = 0
         self.attempt = 0
-        self._useful_s: dict[int, float] = {}
-        """Seconds of the steps up to each logged one, of those that count in the end."""
+        self._timed = 0
+        """The last step whose time was told: lines of evaluations, between two of training, tell none."""
+        self._timed_steps, self._useful_s = array("q"), array("d")
+        """Those that count in the end, in their order, and the seconds of all steps up to each."""
         self._resumed: dict[int, int] = {}
         self._started: set[int] = set()
         self._reached = self._lost = 0
         self._began: float | None = None
-        self._idle_since = sent
+        self._ended: float | None = None
+        self._sent = sent
         self._waited_s = 0.0
         self._now = 0.0
 
@@ -34,14 +39,13 @@ class Story:
         self._now = max(self._now, now)
         if name == "attempt_started" and attempt not in self._started:
             self._started.add(attempt)
-            if self._idle_since is not None:
-                self._waited_s += max(0.0, now - self._idle_since)
+            self._waited_s += self._queued(now)
             self._began = self._began or now
-            self._idle_since = None
+            self._ended = None
         elif name == "resumed" and isinstance(event.get("step"), int):
             self._resumed[attempt] = int(event["step"])
         elif name in ("attempt_ended", "decision"):
-            self._idle_since = now
+            self._ended = now
 
     def hear_metrics(self, line: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl; events that came before it are heard before it."""
@@ -51,8 +55,14 @@ class Story:
         self._now = max(self._now, float(line.get("time") or 0.0))
         if attempt > self.attempt:
             self._go_on(attempt)
-        if isinstance(took, float | int):
-            self._useful_s[step] = took * max(0, step - self.step)
+        elif attempt < self.attempt:
+            return  # a late word of an attempt that counts no more
+        elif step < self.step:
+            self._go_back(step)  # a roll-back
+        if isinstance(took, float | int) and step > self._timed:
+            self._useful_s.append(self._seconds() + took * (step - self._timed))
+            self._timed_steps.append(step)
+            self._timed = step
         self.step = step
         self._reached = max(self._reached, step)
 
@@ -64,12 +74,12 @@ class Story:
             "run/queue_wait_s": round(self._waited_s, 3),
         }
         if self._began is not None and self._now > self._began:
-            values["run/goodput"] = min(1.0, sum(self._useful_s.values()) / (self._now - self._began))
+            values["run/goodput"] = min(1.0, self._seconds() / (self._now - self._began))
         return values
 
     def totals(self, documents_per_step: int) -> dict[str, float]:
         """Hugging Face's figures of the whole training, from the steps that count."""
-        seconds = sum(self._useful_s.values())
+        seconds = self._seconds()
         if not seconds:
             return {}
         return {
@@ -82,6 +92,23 @@ class Story:
         """A later attempt makes the steps after its checkpoint again."""
         first = self._resumed.get(attempt, 0)
         self._lost += max(0, self._reached - first)
-        self._reached = self.step = first
-        self._useful_s = {step: seconds for step, seconds in self._useful_s.items() if step <= first}
+        self._reached = first
+        self._go_back(first)
         self.attempt = attempt
+
+    def _go_back(self, step: int) -> None:
+        """The steps after this one are made again."""
+        counted = bisect_right(self._timed_steps, step)
+        del self._timed_steps[counted:], self._useful_s[counted:]
+        self.step = self._timed = step
+
+    def _seconds(self) -> float:
+        """Of all steps that count."""
+        return self._useful_s[-1] if self._useful_s else 0.0
+
+    def _queued(self, started: float) -> float:
+        """Seconds in the queue before an attempt: from the end of the one before, or from when it was sent later."""
+        sent = max((time for time in self._sent if time <= started), default=None)
+        if sent is None or (self._began is not None and self._ended is None):
+            return 0.0
+        return max(0.0, started - max(sent, self._ended or sent))
