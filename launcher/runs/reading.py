@@ -1,7 +1,7 @@
 """A run's files as a watcher reads them: each is read once, and then what was appended.
 
-The first look takes the end of metrics.jsonl and events.jsonl; of what lies before it only samples, for the curves. So
-a run of a million lines costs no more than one of a thousand.
+The first look takes the end of metrics.jsonl and events.jsonl; of the steps before it only samples, for the curves. So
+a run of a million lines costs no more than one of a thousand. Evaluations are few: their events tell all of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import deque
 
 from conf.layout import Attempt, RunFolder
 from conf.record import Plan, read_plan
+from launcher.runs.evaluations import read_evaluations
 from launcher.runs.read import Follower, Line, number, sample_lines
 from launcher.runs.series import Series
 from launcher.show.progress import View, describe_event
@@ -55,13 +56,13 @@ class Reading:
         return self._plan
 
     def want_curves(self, samples: int = SAMPLES) -> Series:
-        """Keep curves from here on; of a long past so many samples."""
+        """Keep curves from here on; of a long past all evaluations, and so many samples of its steps."""
         if self.series is None:
             self.series = Series(CURVES)
-            for word in (LOSS, EVAL_LOSS):
-                earlier = sample_lines(self.folder.metrics, self._before, samples, f'"{word}"'.encode())
-                for line in earlier:
-                    self.series.take(line, only=word)
+            for line in sample_lines(self.folder.metrics, self._before, samples, f'"{LOSS}"'.encode()):
+                self.series.take(line, only=LOSS)
+            for step, values in read_evaluations(self.folder).splits.get("validation", {}).items():
+                self.series.take({"step": step, EVAL_LOSS: values.get("loss")})
             self._metrics.offset = self._before
             self.look()
         return self.series

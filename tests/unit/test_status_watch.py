@@ -16,7 +16,7 @@ import pytest
 from conf.layout import Attempt, RunFolder
 from conf.outcome import State
 from conf.schema import ClusterKind
-from launcher.runs.reading import LOSS, Reading
+from launcher.runs.reading import EVAL_LOSS, LOSS, Reading
 from launcher.runs.rundir import list_runs
 from launcher.runs.standing import stand
 from launcher.runs.submissions import TRAIN, write_line
@@ -224,6 +224,27 @@ def test_a_long_run_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
     append(folder.metrics, metrics(300_001, 1.5))
     assert stand(folder, {}, reading).loss == 1.5
     assert read.count < 100_000
+
+
+def test_every_evaluation_of_a_long_run_is_seen_and_a_later_attempt_s_counts(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    with folder.metrics.open("w") as file, folder.events.open("w") as events:
+        for attempt, steps in enumerate((range(1, 6001), range(4001, 8001))):
+            for step in steps:
+                line = {"step": step, "attempt": attempt, "time": step, "train/loss": 1.0, "x/y": "0" * 500}
+                file.write(json.dumps(line) + "\n")
+                if step % 100 == 0:
+                    found = {"step": step, "attempt": attempt, "time": step}
+                    file.write(json.dumps(found | {"eval/loss": step + attempt / 2}) + "\n")
+                    told = {"event": "evaluation", "split": "validation", "loss": step + attempt / 2}
+                    events.write(json.dumps(found | told) + "\n")
+                    events.write(json.dumps(found | {"event": "evaluation", "split": "test", "loss": 9e9}) + "\n")
+    reading = Reading(folder)
+    points = reading.want_curves(samples=40).points[EVAL_LOSS]
+    assert points == [(step, step + (step > 4000) / 2) for step in range(100, 8001, 100)]
+    append(folder.metrics, {"step": 8100, "attempt": 1, "time": 1.0, "eval/loss": 3.0})
+    reading.look()
+    assert points[-1] == (8100, 3.0)
 
 
 class Bytes:
