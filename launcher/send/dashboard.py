@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -11,7 +12,8 @@ from conf.board import Board
 from conf.layout import RunFolder
 from conf.record import read_plan
 from launcher.problems import MusterError, NotFoundError
-from launcher.runs.read import read_tail
+from launcher.runs.evaluations import read_evaluations
+from launcher.runs.read import read_lines, read_tail
 from launcher.runs.rundir import list_runs, require_safe
 from launcher.send.child import rank_argv
 from launcher.sweep import folder as sweeps
@@ -20,6 +22,9 @@ from launcher.sweep.ranking import WITHOUT_EVALUATION, criterion_of
 from launcher.sweep.results import own_values, read_results
 
 FILE = "dashboard.json"
+FIRST_LINES = 100
+"""Lines at the start of a file: some metrics are there once, after the first step."""
+
 CHOICES = {"parallel": "parallel.zero_stage", "method": "method.name", "optim": "", "schedule": "", "model": ""}
 """The key that tells the choices of a group apart, where one does: W&B draws keys."""
 
@@ -81,10 +86,21 @@ def board_of_sweep(folder: sweeps.SweepFolder, runs: Sequence[RunFolder]) -> Boa
 
 
 def logged(runs: Sequence[RunFolder]) -> list[str]:
-    """The names in the last lines of the metrics of runs and of their nodes, and what is added to each line on W&B."""
-    lines = [line for run in runs for file in (run.metrics, run.system) for line in read_tail(file)]
+    """The names in the first and last lines of the metrics of runs and of their nodes, those of their evaluations, and
+    what is added to each line on W&B.
+    """
+    files = [file for run in runs for file in (run.metrics, run.system)]
+    lines = [line for file in files for line in (*islice(read_lines(file), FIRST_LINES), *read_tail(file))]
+    evaluated = {name for run in runs for name in _evaluated(run)}
     own = ("run/attempt", "run/goodput", "run/lost_steps", "run/queue_wait_s")
-    return sorted({name for line in lines for name in line if "/" in name} | set(own))
+    return sorted({name for line in lines for name in line if "/" in name} | evaluated | set(own))
+
+
+def _evaluated(run: RunFolder) -> Iterator[str]:
+    """The metrics of a run's evaluations as metrics.jsonl has them: `eval/loss`, `test/accuracy`."""
+    for split, steps in read_evaluations(run).splits.items():
+        prefix = "eval" if split == "validation" else split
+        yield from (f"{prefix}/{name}" for values in steps.values() for name in values)
 
 
 def _title(ids: Sequence[str]) -> str:

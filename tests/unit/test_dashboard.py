@@ -64,6 +64,21 @@ def test_a_board_of_a_run_has_what_the_run_has_logged(tmp_path: Path) -> None:
     assert board_of_runs([write_run(tmp_path / "other")], named=False).runs == []
 
 
+def test_what_a_long_run_has_logged_once_or_seldom_has_its_chart(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "demo-1a2b3c4d")
+    once = {"step": 1, "plan/memory_measured_gib": 1.0, "plan/memory_predicted_gib": 1.0}
+    lines = [once, *({"step": step, "train/loss": 1.0, "mem/host_peak_gib": 1.0} for step in range(1, 4001))]
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    events = [
+        {"event": "evaluation", "split": "validation", "step": 50, "loss": 1.0, "f1": 0.5},
+        {"event": "evaluation", "split": "test", "step": 50, "rouge1": 0.5},
+    ]
+    run.events.write_text("".join(json.dumps(event) + "\n" for event in events))
+    board = board_of_runs([run], named=True)
+    assert set(once) - {"step"} < set(board.metrics)
+    assert titles(board)["Loss and evaluation"] == ["Training loss", "Evaluation loss", "f1", "rouge1"]
+
+
 def test_a_board_of_a_sweep_has_its_group_its_parameters_and_its_metric(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path)
     runs = find_runs([str(folder.path)], str(tmp_path))
