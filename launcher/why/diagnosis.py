@@ -10,6 +10,7 @@ from typing import Any
 
 from conf.layout import RunFolder
 from conf.outcome import Cause, Failure, Outcome, State, read_outcome
+from conf.schema import Continuation
 from launcher.plan.content import FREE_GROUPS, FREE_KEYS
 from launcher.problems import NotFoundError
 from launcher.runs.cause import RootCause, find_root_cause
@@ -63,12 +64,13 @@ def diagnose(folder: RunFolder, jobs: Mapping[str, Job] | None, number: int | No
     found = evidences.find(folder, story.attempt)
     own = _written(read_outcome(folder.outcome), story)
     state, reason = _ended(story, stories, standing)
-    verdict = conclude(state, reason, root, own, found, witness.state_of(story.job))
+    job = _accounted(story, stories, standing)
+    verdict = conclude(state, reason, root, own, found, witness.state_of(job))
     notes = _waiting_notes(folder, standing, witness) if number is None else []
     if verdict is None:
         return Diagnosis(standing, stories, story, notes=notes, commands=_watch_commands(standing))
     evidence = evidences.collect(folder, story.attempt, root, found)
-    words = witness.words_on(story.job)
+    words = witness.words_on(job)
     if words:
         evidence.append(Evidence("Slurm's accounting", (words,)))
     said = "\n".join([verdict.message, root.traceback if root else "", *(line for e in evidence for line in e.lines)])
@@ -110,6 +112,16 @@ def _ended(story: AttemptStory, stories: list[AttemptStory], standing: Standing)
     if story.state is None and story is stories[-1] and not standing.live:
         return standing.state, standing.reason
     return story.state, story.reason
+
+
+def _accounted(story: AttemptStory, stories: list[AttemptStory], standing: Standing) -> str:
+    """The job of an attempt where Slurm's account of it is of this attempt; else empty.
+
+    A requeued job keeps its id, and its account is of its last turn, be it one that never began.
+    """
+    later = any(each.job == story.job for each in stories if each.number > story.number)
+    requeued = story.followed == "requeue" and standing.plan.continuation is Continuation.requeue
+    return "" if later or requeued else story.job
 
 
 def _written(outcome: Outcome | None, story: AttemptStory) -> Failure | None:

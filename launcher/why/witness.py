@@ -16,7 +16,10 @@ from slurm.parse import Account, Job
 
 @dataclass(frozen=True)
 class Witness:
-    """What Slurm says. `asked` is false where it was never sent there, or could not be asked."""
+    """What Slurm says. `asked` is false where it was never sent there, or could not be asked.
+
+    `accounts` are those of jobs that have ended. A requeued job has one, of its last turn.
+    """
 
     asked: bool
     jobs: Mapping[str, Job]
@@ -47,4 +50,5 @@ def ask(folder: RunFolder, plan: Plan, jobs: Mapping[str, Job] | None) -> Witnes
         accounts = client_of(plan).accounting(ids)
     except SlurmError:
         accounts = []
-    return Witness(True, {job_id: job for job_id, job in jobs.items() if job_id in ids}, {a.id: a for a in accounts})
+    ended = {account.id: account for account in accounts if states.is_final(account.state)}
+    return Witness(True, {job_id: job for job_id, job in jobs.items() if job_id in ids}, ended)

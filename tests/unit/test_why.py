@@ -303,6 +303,44 @@ def test_what_slurm_said_of_another_attempt_counts_for_that_one_alone(tmp_path: 
     assert [verdict.cause if verdict else None for verdict in causes] == [Cause.node_fail, Cause.lost_peer]
 
 
+@pytest.mark.parametrize(
+    ("word", "cause"),
+    [
+        ("CANCELLED by 0", Cause.cancelled),
+        ("TIMEOUT", Cause.time_limit),
+        ("NODE_FAIL", Cause.node_fail),
+        ("RUNNING", Cause.lost_peer),
+        ("PENDING", Cause.lost_peer),
+    ],
+)
+@pytest.mark.parametrize("decision", ["", "requeue"], ids=["put back by Slurm", "put back by itself"])
+def test_the_account_of_a_requeued_job_is_of_its_newest_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, cause: Cause, decision: str
+) -> None:
+    site = make_site(tmp_path, monkeypatch)
+    (site / "sacct").write_text(f"#!/bin/bash\necho '12|{word}|0:0|00:05:00|n[1-2]'\n")
+    folder = make_run(tmp_path, kind=ClusterKind.slurm)
+    append(folder.submissions, {"event": "sent", "purpose": "train", "job_id": "12", "time": 1.0})
+    gone = Failure(-1, 0, "", 20.0, Cause.lost_peer, "the agents of nodes 1 are gone without a word")
+    by_files = (Cause.lost_peer, [])
+    by_slurm = (cause, ["Slurm's accounting"]) if cause is not Cause.lost_peer else by_files
+
+    def leave(number: int, decision: str) -> None:
+        write_failure(begin(folder, number, job="slurm:12"), gone)
+        ended = {"event": "decision", "attempt": number, "state": "failed", "reason": gone.message, "time": 1.0}
+        append(folder.events, ended | {"decision": decision})
+        end(folder, state=State.failed, reason=gone.message, attempt=number)
+
+    def judged(number: int) -> tuple[Cause | None, list[str]]:
+        found = diagnose(folder, {}, number)
+        return found.verdict and found.verdict.cause, [each.source for each in found.evidence]
+
+    leave(0, decision)
+    assert judged(0) == (by_files if decision else by_slurm)
+    leave(1, "")
+    assert (judged(0), judged(1)) == (by_files, by_slurm)
+
+
 def test_the_attempt_in_question(tmp_path: Path) -> None:
     """The newest by itself, any by its number; each with its own failure and what followed."""
     folder = make_run(tmp_path)
