@@ -356,6 +356,7 @@ def test_summaries_are_those_of_transformers_with_beams(servers: dict[str, Serve
     assert long.json()["error"]["code"] == "context_length_exceeded"
     assert late.status_code == 504
     assert late.json()["error"]["code"] == "timeout"
+    assert late.headers["x-should-retry"] == "false"
 
 
 def test_an_adapter_is_served_on_its_base(models: Path) -> None:

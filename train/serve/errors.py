@@ -62,8 +62,9 @@ def busy(waiting: int) -> ApiError:
 
 
 def late(timeout_s: float) -> ApiError:
-    """The answer took too long."""
-    return ApiError(504, f"not done after {timeout_s:g} s", kind="server_error", code="timeout")
+    """The answer took too long; it would again, so clients of OpenAI's are told not to repeat the request."""
+    headers = {"X-Should-Retry": "false"}
+    return ApiError(504, f"not done after {timeout_s:g} s", kind="server_error", code="timeout", headers=headers)
 
 
 def ending() -> ApiError:
