@@ -152,6 +152,7 @@ def _follow(folder: RunFolder, attempt: Attempt, path: Any, flags: Any) -> None:
             continue
         if over:
             return
-        over = not stand(folder, live_jobs([folder])).live or (flags.attempt or newest.number) < newest.number
+        followed = flags.attempt is not None and flags.attempt < newest.number
+        over = followed or not stand(folder, live_jobs([folder])).live
         if not over:
             time.sleep(FOLLOW_S)

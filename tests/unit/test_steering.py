@@ -276,6 +276,16 @@ def test_logs_by_rank_attempt_and_first_error(folder: RunFolder, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["rank"] == 3
 
 
+def test_the_first_attempt_s_log_is_followed_to_its_end_alone(
+    folder: RunFolder, agent: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.attempt(0).rank_log(0, 0).write_text("old\n")
+    begin(folder, 1, job=f"local:{agent.pid}", pid=agent.pid).rank_log(0, 0).write_text("new\n")
+    assert cli.main(["logs", str(folder.path), "-f", "--attempt", "0"]) == 0
+    assert agent.poll() is None
+    assert capsys.readouterr().out.partition("<==\n")[2] == "old\n"
+
+
 def test_resume_refuses_what_is_done_or_would_be_another_run(
     folder: RunFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
