@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
 
     parser = Parser("evaluate", HELP, EXAMPLES)
     parser.usage = "muster evaluate RUN|MODEL [flags] [key=value …]"
-    parser.add_argument("model", metavar="RUN|MODEL", help="a run; or a model: a folder, or its name on the hub")
+    parser.add_argument("model", metavar="RUN|MODEL", help="a run; or a model: a folder, or owner/name on the hub")
     parser.add_argument("--json", action="store_true", help="one line of JSON: id, folder, metrics, predictions")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder of your own with groups and files")
     target.add_run_root(parser)
@@ -63,10 +63,12 @@ def _find_run(flags: Any) -> RunFolder | None:
         return None
     try:
         return target.find(flags.model, flags.run_root)
-    except NotFoundError:
-        if "/" in flags.model and not path.exists():
+    except NotFoundError as error:
+        if path.exists():
+            raise
+        if "/" in flags.model:
             return None  # a name of the hub
-        raise
+        raise NotFoundError(f"{error}; a model on the hub is owner/name, as in openai-community/gpt2") from None
 
 
 def _start(proposal: Proposal, flags: Any) -> int:

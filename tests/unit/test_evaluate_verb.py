@@ -10,6 +10,7 @@ import pytest
 
 from conf.layout import RunFolder
 from conf.schema import ExportWhen, ModelInit, ProblemType, RunConfig, TaskName
+from launcher import cli
 from launcher.problems import ConfigurationError, NotFoundError
 from launcher.send.evaluation import of_model, of_run, require_export
 
@@ -113,3 +114,15 @@ def test_an_adapter_alone_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ConfigurationError, match="is an adapter"):
         of_model(str(tmp_path), [], None)
+
+
+def test_a_word_that_is_no_run_says_how_a_model_of_the_hub_is_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", "gpt2", "--run-root", str(tmp_path)]) == 4
+    said = capsys.readouterr().err
+    assert "no run 'gpt2'" in said
+    assert "a model on the hub is owner/name" in said
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["evaluate", str(tmp_path / "empty"), "--run-root", str(tmp_path)]) == 4
+    assert "hub" not in capsys.readouterr().err
