@@ -53,6 +53,10 @@ def long(tiny: list[str]) -> list[str]:
     return [*tiny, ENDLESS]
 
 
+SAVED_S = 6.0
+"""slurmctld writes down what changed within 5 s; what a killed one has not written, Slurm does not know afterwards."""
+
+
 @contextlib.contextmanager
 def away(devcluster: Record, seconds: float) -> Iterator[None]:
     """The controller is gone for some seconds from here on; it is back when the block has ended."""
@@ -87,6 +91,7 @@ def test_status_from_files(person: Person, devcluster: Record, long: list[str], 
     """While the controller is gone the run goes on, and status tells from its files."""
     folder, run_id = submit(person, person.home, *long, "name=alone")
     wait_for_step(folder, 1)
+    time.sleep(SAVED_S)
     kill_controller(Path(devcluster.folder))
     try:
         began = time.monotonic()
@@ -108,6 +113,7 @@ def test_away_when_a_run_goes_on(continuation: str, person: Person, devcluster: 
     words = [*long, f"name=goes-on-{continuation}", f"cluster.continuation={continuation}", "checkpoint.save_steps=0"]
     folder, _ = submit(person, person.home, *words)
     wait_for_step(folder, 2)
+    time.sleep(SAVED_S)
     first = jobs_of(folder)[0]
     with away(devcluster, 20):
         person.run("bash", "-c", f"echo time_limit >'{folder.stop}'")
