@@ -19,6 +19,9 @@ from launcher.send.local import start_script
 from launcher.send.scheduler import live_jobs
 from launcher.send.submit import send_all
 
+REQUEUE_S = 60.0
+"""How long after an attempt its run may be in nobody's hands although it is to go on."""
+
 
 class Starter(ABC):
     """Starts and watches runs. `ends_with_controller`: whether runs are stopped and waited for where it leaves."""
@@ -52,10 +55,14 @@ class Starter(ABC):
         outcome = read_outcome(folder.outcome)
         if outcome is not None and outcome.state is State.done:
             return True
-        decision = ""
-        if outcome is not None and outcome.attempt >= self.first_attempt.get(folder, 0):
-            decision = _word(folder.attempt(outcome.attempt).decision)
-        return decision == "end" or (decision != "requeue" and not self.is_live(folder))
+        if outcome is None or outcome.attempt < self.first_attempt.get(folder, 0):
+            return not self.is_live(folder)
+        decision = _word(folder.attempt(outcome.attempt).decision)
+        if decision == "end" or self.is_live(folder):
+            return decision == "end"
+        # A run that is ended while it waits has the outcome of its last attempt, whose decision stays.
+        ended = outcome.state in (State.stopped, State.cancelled)
+        return decision != "requeue" or ended or time.time() - outcome.time > REQUEUE_S
 
     def wait(self) -> None:
         """Let some time go by."""

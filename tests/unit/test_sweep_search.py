@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ import pytest
 from conf.layout import RunFolder
 from conf.outcome import Outcome, State, write_outcome
 from conf.record import read_plan
-from conf.schema import Access, Pruner, Sampler, SweepConfig
+from conf.schema import Access, ClusterKind, Pruner, Sampler, SweepConfig
 from launcher.compose.declared import declared, require_no_sweep
 from launcher.problems import ConfigurationError, MusterError
+from launcher.runs.submissions import TRAIN, write_line
+from launcher.send import ask
 from launcher.sweep.control import Controller, alone, ask_to_leave, is_searched
 from launcher.sweep.controller_job import controller_script
 from launcher.sweep.folder import SweepFolder, create, folder_of, read
@@ -21,9 +25,11 @@ from launcher.sweep.optimize import check_search
 from launcher.sweep.record import Sweep
 from launcher.sweep.search import Search, make_search
 from launcher.sweep.space import Choices, Domain, Numbers, combinations, corners, in_words, read_space, written
-from launcher.sweep.starter import Starter
+from launcher.sweep.starter import REQUEUE_S, SlurmStarter, Starter
 from launcher.sweep.study import Study, make_pruner, make_sampler
 from launcher.sweep.summary import summarize
+from tests.unit.runs import begin, end, make_run
+from tests.unit.slurm_site import make_site, put_in_queue
 
 pytest.importorskip("optuna")
 
@@ -222,6 +228,43 @@ def test_another_controller_goes_on_where_one_died(here: Path) -> None:
     assert more.id == search.id
     assert controller(folder, more, runs, said).run()
     assert sum(again.study.states().values()) == 8
+
+
+@pytest.fixture
+def site(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MUSTER_SQUEUE_AGE_S", "0")
+    return make_site(here, monkeypatch)
+
+
+def waiting(root: Path, site: Path, age_s: float = 0.0) -> tuple[RunFolder, SlurmStarter]:
+    """A run that is watched, reached its time limit, and waits in the queue for its next attempt."""
+    run, starter = make_run(root / "runs", kind=ClusterKind.slurm), SlurmStarter()
+    write_line(run, "sent", TRAIN, job_id="41")
+    put_in_queue(site, "41", "PENDING", run.job_sbatch)
+    attempt = begin(run, 0, "slurm:41")
+    starter.follow(run)
+    attempt.decision.write_text("requeue\n")
+    end(run, state=State.time_limit, time=time.time() - age_s)
+    return run, starter
+
+
+@pytest.mark.parametrize("end_it", [ask.stop, ask.cancel], ids=["stop", "cancel"])
+def test_a_trial_that_is_ended_while_it_waits_for_its_requeue_has_ended(
+    end_it: Callable[[RunFolder], str], here: Path, site: Path
+) -> None:
+    run, starter = waiting(here, site)
+    assert not starter.has_ended(run)
+    end_it(run)
+    (site / "queue").unlink()
+    assert starter.has_ended(run)
+
+
+@pytest.mark.parametrize(("age_s", "ended"), [(0.0, False), (REQUEUE_S + 10, True)], ids=["just now", "long ago"])
+def test_a_requeue_that_never_comes_is_waited_for_a_minute(age_s: float, ended: bool, here: Path, site: Path) -> None:
+    run, starter = waiting(here, site, age_s)
+    assert not starter.has_ended(run)
+    (site / "queue").unlink()
+    assert starter.has_ended(run) == ended
 
 
 def test_a_grid_of_optuna_s_tries_each_combination_once(here: Path) -> None:
