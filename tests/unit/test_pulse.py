@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,22 @@ store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
 pulse = Pulse(store, 0, ["n0", "n1"], 600.0)
 print(store.port, flush=True)
 time.sleep(600)
+"""
+AGENT = """
+import sys, time
+from torch.distributed import TCPStore
+from train.node.data_step import NodeLostError
+from train.node.pulse import Pulse
+node, port = map(int, sys.argv[1:])
+store = TCPStore("127.0.0.1", port, None, node == 0, wait_for_workers=False)
+pulse = Pulse(store, node, ["n0", "n1"], 5.0)
+print(store.port, flush=True)
+while True:
+    try:
+        pulse.check()
+    except NodeLostError as error:
+        print(error, flush=True)
+    time.sleep(0.1)
 """
 
 
@@ -84,3 +101,38 @@ def test_a_node_misses_node_0(number: signal.Signals, words: str) -> None:
             assert words in raises(pulse)
         finally:
             head.kill()
+
+
+def test_agents_that_are_suspended_together_miss_nobody() -> None:
+    """Slurm stops all processes of a job that it suspends; who is stopped alone is missed."""
+
+    def started(node: int, port: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", AGENT, str(node), port]
+        agent = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        agents.append(agent)
+        return agent
+
+    def said(agent: subprocess.Popen[str], within_s: float) -> bool:
+        return bool(select.select([agent.stdout], [], [], within_s)[0])
+
+    agents: list[subprocess.Popen[str]] = []
+    try:
+        head = started(0, "0")
+        assert head.stdout is not None
+        other = started(1, head.stdout.readline().strip())
+        assert other.stdout is not None
+        other.stdout.readline()
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for agent in agents:
+                agent.send_signal(number)
+            assert not said(head, within_s=7.0 if number is signal.SIGSTOP else 2.0)
+        assert not said(other, within_s=0.0)
+        other.send_signal(signal.SIGSTOP)
+        assert said(head, within_s=LIMIT_S)
+        assert "n1 not heard for 5 s" in head.stdout.readline()
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.wait()
+            assert agent.stdout is not None
+            agent.stdout.close()

@@ -2,18 +2,19 @@
 
 A closed connection is noticed at once. A cut link or a node without power closes nothing: a question to the store then
 waits without end, whatever its time limit says, and a rank in a collective as long as the collective may. So a thread
-asks, over a connection of its own, and the agent looks only at how long ago there was an answer.
+asks, over a connection of its own, and the agent looks only at how long ago there was an answer, by a clock that stands
+still while the job is suspended.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any, cast
 
 from torch._C._distributed_c10d import Store
 
 from train.node.data_step import NodeLostError
+from train.node.patient import Clock
 
 PERIOD_S = 1.0
 LEAVE_S = 2.0
@@ -34,7 +35,8 @@ class Pulse:
         self._hosts = hosts
         self._silence_s = silence_s
         others = range(1, len(hosts)) if node == 0 else range(1)
-        self._heard = dict.fromkeys(others, time.monotonic())
+        self._quiet_s = dict.fromkeys(others, 0.0)
+        self._clock = Clock()
         self._counts: dict[int, bytes] = {}
         self._failed: int | None = None
         self._error = ""
@@ -52,8 +54,10 @@ class Pulse:
             raise NodeLostError(f"node {self._failed} ({self._hosts[self._failed]}) has failed")
         if self._error:
             raise NodeLostError(f"node 0 ({self._hosts[0]}) has closed the store: {self._error}")
-        now = time.monotonic()
-        silent = [node for node, heard in self._heard.items() if now - heard > self._silence_s]
+        passed_s = self._clock.passed() or 0.0
+        for node in self._quiet_s:
+            self._quiet_s[node] += passed_s
+        silent = [node for node, quiet_s in self._quiet_s.items() if quiet_s > self._silence_s]
         if silent:
             names = ", ".join(self._hosts[node] for node in silent)
             raise NodeLostError(
@@ -76,7 +80,7 @@ class Pulse:
                 if self._node == 0:
                     self._hear_all()
                 else:
-                    self._heard[0] = time.monotonic()
+                    self._quiet_s[0] = 0.0
                 if self._store.check([FAILED]):
                     self._failed = int(self._store.get(FAILED))
                 if self._leaving.wait(PERIOD_S):
@@ -85,13 +89,13 @@ class Pulse:
             self._error = str(error)
 
     def _hear_all(self) -> None:
-        for node in self._heard:
+        for node in self._quiet_s:
             if not self._store.check([_alive(node)]):
                 continue
             count = self._store.get(_alive(node))
             if count != self._counts.get(node) or self._store.check([done_key(node)]):
                 self._counts[node] = count
-                self._heard[node] = time.monotonic()
+                self._quiet_s[node] = 0.0
 
 
 def done_key(node: int) -> str:
