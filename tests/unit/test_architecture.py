@@ -61,9 +61,19 @@ def test_what_is_made_is_what_the_formulas_say(task: TaskName) -> None:
     assert made.shape == shape_of(LLAMA, task, 5)
 
 
+def test_code_beside_a_model_that_transformers_knows_is_not_looked_at() -> None:
+    own = {"auto_map": {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}}
+    plain, beside = (made_shape(config, TaskName.causal_lm, 2, workshop(None)) for config in (OPT, OPT | own))
+    assert plain.shape is not None
+    assert beside == plain
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
-    [({"model_type": "nothing_like_it"}, "nothing_like_it"), ({**OPT, "auto_map": {}}, "code of its own")],
+    [
+        ({"model_type": "nothing_like_it"}, "nothing_like_it"),
+        ({**OPT, "model_type": "own", "auto_map": {}}, "code of its own"),
+    ],
     ids=["unknown to transformers", "code of its own"],
 )
 def test_what_cannot_be_made_says_why(config: dict[str, object], says: str) -> None:

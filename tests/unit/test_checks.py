@@ -283,7 +283,12 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         {"model__trust_remote_code": True, "model__revision": "main"},
         f"has to be a full commit (40 hex digits), not a name that moves; nearest: model.revision={'a' * 40}",
     ),
-    "auto_map": (BASE, shape(auto_map={"AutoModel": "x.Y"}), {}, "nearest: model.trust_remote_code=true"),
+    "auto_map": (
+        BASE,
+        shape(model_type="own", auto_map={"AutoModel": "x.Y"}),
+        {},
+        "nearest: model.trust_remote_code=true",
+    ),
     "kwargs": (
         BASE,
         FACTS,
@@ -565,6 +570,11 @@ def test_packing_takes_any_batch_and_unpackable_models_do_not() -> None:
 
 def test_a_hub_name_that_was_not_looked_up_can_be_planned() -> None:
     assert check(config_of(BASE), model(folder="", weights_bytes=None, tokenizer_folder="", unresolved=True)) == []
+
+
+def test_code_beside_a_model_that_transformers_knows_needs_no_word() -> None:
+    """Phi-3 and DeepSeek are published so; without the word transformers takes its own class."""
+    assert check(config_of(BASE), shape(auto_map={"AutoModelForCausalLM": "modeling_own.Own"})) == []
 
 
 def test_zero_keys_are_those_of_deepspeed() -> None:
