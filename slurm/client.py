@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm import limits, parse
+from slurm import limits, parse, policy
 from slurm.access import Access, read_access
 from slurm.commands import Answer, SlurmError, SlurmMissingError, pauses, run_once, run_patiently
 from slurm.limits import Limits
 from slurm.parse import Account, Estimate, Job, Partition
-from slurm.policy import Policy, read_policy
+from slurm.policy import Policy, preempts_by_qos, read_policy
 from slurm.queue_cache import QueueCache
 from slurm.refusals import culprit
 
@@ -193,24 +193,27 @@ class Client:
         """What the accounting database allows this person; None where there is none, or it does not answer."""
         user = pwd.getpwuid(os.getuid()).pw_name
         questions = (
-            (["associations", f"user={user}"], limits.ASSOCIATION_FIELDS),
+            (["associations", f"user={user}", *self._of_this_cluster()], limits.ASSOCIATION_FIELDS),
             (["qos"], limits.QOS_FIELDS),
             (["user", user], limits.USER_FIELDS),
         )
-        answers = []
-        for words, fields in questions:
-            argv = ["sacctmgr", "--noheader", "--parsable2", "--readonly", "show", *words, f"format={','.join(fields)}"]
-            try:
-                answers.append(run_once(argv, self._conf, LIMITS_TIMEOUT_S).stdout)
-            except SlurmError:
-                return None
-        return limits.limits(*answers)
+        try:
+            return limits.limits(*(self._ask_database(words, fields) for words, fields in questions))
+        except SlurmError:
+            return None
 
-    def room(self, account: str | None, qos: str | None) -> Room | None:
-        """How many more jobs an account and a QOS take now; None where nothing limits them, or nobody knows."""
+    def room(self, account: str | None, qos: str | None, partition: str | None = None) -> Room | None:
+        """How many more jobs an account and a QOS take now in a partition (None: the default one).
+
+        None where nothing limits them, or nobody knows.
+        """
         known = self.limits()
-        most = known.submit_limit(account, qos) if known is not None else None
-        if known is None or most is None:
+        if known is None:
+            return None
+        if partition is None:
+            partition = next((one.name for one in self.partitions() if one.default), None)
+        most = known.submit_limit(account, qos, partition)
+        if most is None:
             return None
         used = account or known.default_account
         there = sum(1 for job in self._queue() if job.account == used and (qos is None or job.qos == qos))
@@ -239,9 +242,13 @@ class Client:
         """Values of the cluster's configuration, such as MaxArraySize; None for what is not set."""
         return [parse.setting(self._config(), name) for name in names]
 
-    def policy(self) -> Policy:
-        """What the site does to jobs: requeue, preemption, grace."""
-        return read_policy(self._config(), self._rules())
+    def policy(self, qos: str | None = None) -> Policy:
+        """What the site does to jobs, of a QOS where that decides: requeue, preemption, grace."""
+        levels = ""
+        if preempts_by_qos(self._config()):
+            with contextlib.suppress(SlurmError):
+                levels = self._ask_database(["qos"], policy.QOS_FIELDS)
+        return read_policy(self._config(), self._rules(), levels, qos)
 
     def access(self) -> dict[str, Access]:
         """Who may use each partition."""
@@ -255,6 +262,17 @@ class Client:
         if not self._configuration:
             self._configuration = self._ask(["scontrol", "show", "config"]).stdout
         return self._configuration
+
+    def _of_this_cluster(self) -> list[str]:
+        """sacctmgr's word for this cluster alone, since several may share a database; nothing where it is not known."""
+        with contextlib.suppress(SlurmError):
+            (name,) = self.settings("ClusterName")
+            return [f"cluster={name}"] if name else []
+        return []
+
+    def _ask_database(self, words: Sequence[str], fields: Sequence[str]) -> str:
+        argv = ["sacctmgr", "--noheader", "--parsable2", "--readonly", "show", *words, f"format={','.join(fields)}"]
+        return run_once(argv, self._conf, LIMITS_TIMEOUT_S).stdout
 
     def _queue(self, more: Sequence[str] = (), mine: bool = True) -> list[Job]:
         fields = f"--format={parse.SEPARATOR.join(parse.QUEUE_FIELDS)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 ASSOCIATION_FIELDS = ("Account", "Partition", "QOS", "MaxJobs", "MaxSubmit", "MaxWall", "MaxTRES")
@@ -63,9 +63,12 @@ class Limits:
         wanted = account or self.default_account
         return list(dict.fromkeys(name for one in self._of(wanted) for name in one.qos))
 
-    def submit_limit(self, account: str | None, qos: str | None) -> int | None:
-        """How many jobs may wait or run at a time with an account (None: the default one) and a QOS."""
-        bounds = [one.bounds for one in self._of(account or self.default_account)]
+    def submit_limit(self, account: str | None, qos: str | None, partition: str | None = None) -> int | None:
+        """How many jobs may wait or run at a time with an account (None: the default one), a QOS and a partition.
+
+        Several partitions stand with commas between them.
+        """
+        bounds = [one.bounds for one in self._at(account or self.default_account, partition or "")]
         bounds += [self.qos[qos]] if qos in self.qos else []
         return min((one.submit for one in bounds if one.submit is not None), default=None)
 
@@ -84,6 +87,13 @@ class Limits:
 
     def _of(self, account: str) -> list[Association]:
         return [one for one in self.associations if one.account == account]
+
+    def _at(self, account: str, partitions: str) -> Iterator[Association]:
+        """Slurm takes the association of the partition where there is one, else that of no partition."""
+        mine = self._of(account)
+        for name in partitions.split(","):
+            own = [one for one in mine if one.partition == name]
+            yield from own or [one for one in mine if not one.partition]
 
 
 def limits(associations: str, qos: str, users: str) -> Limits:

@@ -42,8 +42,8 @@ class Site:
         return self.access.get(partition.name, Access()).allows(accounts, _groups())
 
     def preempted(self, partition: Partition) -> bool:
-        """Whether its jobs are ended, or put back, for more important ones."""
-        return self.policy.grace_s(partition.name) is not None
+        """Whether its jobs are, or may be, ended or put back for more important ones."""
+        return self.policy.preempts(partition.name)
 
     @property
     def chosen(self) -> Partition | None:
@@ -122,8 +122,12 @@ def _partition(site: Site, one: Partition) -> Finding:
     if rule is not None and site.preempted(one):
         how = {PreemptMode.requeue: "requeued", PreemptMode.cancel: "cancelled"}.get(rule.mode, rule.mode.value)
         grace = site.policy.grace_s(one.name)
-        words.append(f"its jobs are preempted ({how}, {grace} s of grace)")
-        follows = f"a save has to fit into {grace} s; `muster plan` says whether it does"
+        if grace is None:
+            words.append(f"its jobs may be preempted ({how}): their QOS decides, and on the grace")
+            follows = "`muster plan` with cluster.qos=… says whether a save fits its grace"
+        else:
+            words.append(f"its jobs are preempted ({how}, {grace} s of grace)")
+            follows = f"a save has to fit into {grace} s; `muster plan` says whether it does"
     if not one.up or not site.allowed(one):
         words.append("not up" if not one.up else "not for your accounts or groups")
     default = " (default)" if one.default else ""

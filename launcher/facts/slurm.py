@@ -41,6 +41,6 @@ def gather_slurm(cluster: ClusterConfig) -> SlurmFacts:
         size, name = client.settings("MaxArraySize", "ClusterName")
         largest = int(size) if size and size.isdigit() else None
         version, partitions = client.version(), tuple(client.partitions())
-        return SlurmFacts(conf, version, partitions, largest, client.policy(), cluster_name=name or "")
+        return SlurmFacts(conf, version, partitions, largest, client.policy(cluster.qos), cluster_name=name or "")
     except SlurmError as error:
         return SlurmFacts(conf, error=str(error))

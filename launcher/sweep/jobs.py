@@ -85,7 +85,8 @@ class Jobs:
         return f"{where} has {counts}; there is room again as jobs end"
 
     def _room(self, plan: Plan) -> Room | None:
-        return self._client(plan).room(plan.config.cluster.account, plan.config.cluster.qos)
+        cluster = plan.config.cluster
+        return self._client(plan).room(cluster.account, cluster.qos, cluster.partition)
 
     def _prepare(self, members: Sequence[Member]) -> dict[str, str]:
         """The jobs that prepare the data of the members, by what they prepare; none where that is prepared."""

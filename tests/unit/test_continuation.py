@@ -54,11 +54,44 @@ def test_policy_of_a_real_clusters_words() -> None:
     assert {unpreempted.grace_s(name) for name in GRACES} == {None}
 
 
+BY_QOS = CONFIG.replace("partition_prio", "qos").replace("REQUEUE", "CANCEL")
+LEVELS = """\
+normal||cluster|00:00:00
+urgent|normal,spot,back|cluster|00:00:00
+spot||cluster|00:02:00
+back||requeue|00:00:00
+"""
+QOS = {
+    "urgent": (PreemptMode.off, None),
+    "normal": (PreemptMode.cancel, 5),
+    "spot": (PreemptMode.cancel, 120),
+    "back": (PreemptMode.requeue, 5),
+    "another": (PreemptMode.cancel, None),
+    None: (PreemptMode.cancel, None),
+}
+
+
+@pytest.mark.parametrize("levels", [LEVELS, ""], ids=["told", "no answer"])
+@pytest.mark.parametrize("qos", QOS)
+def test_where_qos_preempt_each_other(qos: str | None, levels: str) -> None:
+    policy = read_policy(BY_QOS, PARTITIONS, levels, qos)
+    expected = QOS[qos] if levels else QOS[None]
+    assert {(policy.preemptions[name].mode, policy.grace_s(name)) for name in GRACES} == {expected}
+    assert policy.preempts("main") == (expected[0] is not PreemptMode.off)
+
+
+def test_no_qos_that_preempts_none() -> None:
+    policy = read_policy(BY_QOS, PARTITIONS, "normal||cluster|00:00:00\n")
+    assert not any(map(policy.preempts, GRACES))
+
+
 CASES: dict[str, tuple[list[str], str, Continuation]] = {
     "an ordinary site": ([], CONFIG, Continuation.requeue),
     "a site that does not requeue": ([], CONFIG.replace("= 1", "= 0"), Continuation.chain),
     "a partition that cancels": (["cluster.partition=preempt_cancel"], CONFIG, Continuation.chain),
     "a partition that requeues": (["cluster.partition=preempt"], CONFIG, Continuation.requeue),
+    "QOS that cancel": ([], BY_QOS, Continuation.chain),
+    "QOS that requeue": ([], BY_QOS.replace("CANCEL", "REQUEUE"), Continuation.requeue),
     "said": (["cluster.partition=preempt_cancel", "cluster.continuation=none"], CONFIG, Continuation.none),
     "said otherwise": (["cluster.continuation=chain"], CONFIG, Continuation.chain),
     "the older key": (["cluster.requeue=false"], CONFIG, Continuation.none),

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 from launcher.compose.compose import compose
 from launcher.doctor import links, services, site_file, storage
 from launcher.doctor.bench import findings
-from launcher.doctor.site import Site, gpus
+from launcher.doctor.site import Site, examine_slurm, gpus
 from slurm.access import Access, read_access
 from slurm.limits import Association, Bounds, Limits
 from slurm.parse import Partition
@@ -156,6 +156,14 @@ def test_the_partition_to_begin_with() -> None:
     assert found.chosen == gpu
     assert site(cpu, cheap, policy=spot).chosen == cheap
     assert site().chosen is None
+
+
+def test_preemption_by_a_qos_that_is_not_known_is_said() -> None:
+    found = site(partition("gpu", "gpu:8"), policy=Policy(preemptions={"gpu": Preemption(PreemptMode.cancel, None)}))
+    (line,) = [one for one in examine_slurm(found) if one.topic == "partition gpu"]
+    assert "may be preempted (cancelled): their QOS decides" in line.found
+    place = storage.Place(Path("/shared/python"), "/shared", "lustre", None)
+    assert "a chain of jobs" in site_file.site_file(found, site_file.Here(place, place), "on x")
 
 
 LIMITS = Limits(

@@ -185,9 +185,17 @@ def test_limits_of_a_person() -> None:
     assert found.accounts == ["lab", "few"]
     assert found.qos_of(None) == ["normal", "short", "long"]
     assert [found.submit_limit(*pair) for pair in ((None, None), ("few", None), ("few", "short"))] == [None, 3, 2]
+    assert found.submit_limit("few", None, "gpu") == 3
     assert found.words() == [
         "account few (qos normal, short): at most 3 jobs waiting or running",
         "account lab (qos normal, short)",
         "account lab in partition gpu (qos long): at most 4 jobs running, cpu=8 a job",
         "qos short: at most 2 jobs waiting or running, 00:10:00 a job, gres/gpu=1,node=1 a job",
     ]
+
+
+def test_limits_of_a_partition_count_there_alone() -> None:
+    """Slurm looks for the association of a job's partition first, then for that of none."""
+    found = limits("lab||normal||9||\nlab|debug|normal||1||\nlab|gpu|normal||||\n", "normal||||\n", "lab\n")
+    expected = {None: 9, "cpu": 9, "debug": 1, "gpu": None, "gpu,debug": 1, "gpu,cpu": 9}
+    assert {partition: found.submit_limit(None, None, partition) for partition in expected} == expected

@@ -85,6 +85,30 @@ def arguments(site: Path) -> list[list[str]]:
     return [[*words[1:-1], Path(words[-1]).name] for words in map(shlex.split, calls(site)) if words[0] == "--parsable"]
 
 
+DATABASE = """#!/bin/bash
+case "$*" in
+  *associations*cluster=here*) printf '%s\\n' 'lab|debug|normal||1||' 'lab|gpu|normal||||' ;;
+  *associations*) echo 'lab||normal||0||' ;;
+  *' user '*) echo lab ;;
+esac
+"""
+DEFAULT_IS_DEBUG = """#!/bin/bash
+printf '%s\\x1fup\\x1finfinite\\x1f1\\x1f1-infinite\\x1f1\\x1f1\\x1f(null)\\n' 'debug*' gpu
+"""
+
+
+@pytest.mark.parametrize(("partition", "limit"), [("debug", 1), ("gpu", None), (None, 1)], ids=str)
+def test_an_account_is_limited_as_its_partition_on_this_cluster_is(
+    partition: str | None, limit: int | None, site: Path
+) -> None:
+    scontrol = '#!/bin/bash\necho "ClusterName             = here"\n'
+    for name, text in {"scontrol": scontrol, "sacctmgr": DATABASE, "sinfo": DEFAULT_IS_DEBUG}.items():
+        (site / name).write_text(text)
+        (site / name).chmod(0o755)
+    room = Client().room(None, None, partition)
+    assert (room and room.limit) == limit
+
+
 RANGES = [([0], "0"), ([0, 1, 2], "0-2"), ([0, 2, 3, 7], "0,2-3,7"), ([3, 1], "1,3")]
 
 
