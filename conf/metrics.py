@@ -8,16 +8,32 @@ from typing import Any
 Line = dict[str, Any]
 
 
+class Steps:
+    """Metrics by step, as lines come.
+
+    An attempt that goes on after a step makes the later ones again: what earlier attempts had of these counts no more,
+    whether it reaches them or not.
+    """
+
+    def __init__(self) -> None:
+        self.lines: dict[int, Line] = {}
+        self._attempt = 0
+
+    def take(self, line: Line) -> None:
+        """One line, in the order of the file; several of an attempt at a step are one."""
+        step, attempt = line.get("step"), line.get("attempt", 0)
+        if not isinstance(step, int) or attempt < self._attempt:
+            return
+        if attempt > self._attempt:
+            self._attempt = attempt
+            for dead in [known for known in self.lines if known >= step]:
+                del self.lines[dead]
+        self.lines.setdefault(step, {}).update(line)
+
+
 def merge_steps(lines: Iterable[Line]) -> dict[int, Line]:
-    """Metrics by step; the keys of later attempts win over those of earlier ones."""
-    steps: dict[int, Line] = {}
+    """Metrics by step, of those that count in the end."""
+    steps = Steps()
     for line in lines:
-        step = line.get("step")
-        if not isinstance(step, int):
-            continue
-        known = steps.get(step)
-        if known is None or line.get("attempt", 0) > known.get("attempt", 0):
-            steps[step] = dict(line)
-        elif line.get("attempt", 0) == known.get("attempt", 0):
-            known.update(line)
-    return dict(sorted(steps.items()))
+        steps.take(line)
+    return dict(sorted(steps.lines.items()))

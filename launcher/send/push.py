@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from conf.layout import RunFolder
 from conf.record import read_plan
 from launcher.problems import MusterError
+from launcher.runs.read import read_lines
 from launcher.runs.rundir import require_safe
-from launcher.runs.standing import stand
+from launcher.runs.standing import ENDED, stand
 from launcher.send.child import rank_argv
 from launcher.send.interrupts import NUMBERS, handled
 from launcher.send.scheduler import live_jobs
@@ -27,19 +28,41 @@ def push(folders: Sequence[RunFolder], follow: bool) -> int:
     One after the other; with `follow` all at once, each until its run has ended.
 
     Raises:
-        MusterError: a run's code is not safe to use or is a person's own program, that Python cannot be started, or too
-            many are to be followed.
+        MusterError: a run's code is not safe to use or is a person's own program, runs mirror themselves, that Python
+            cannot be started, or too many are to be followed.
     """
     for folder in folders:
         require_safe(folder)
         if read_plan(folder.run_json).script is not None:
             what = f"{folder.path.name} runs a program of your own, which writes to W&B itself"
             raise MusterError(f"{what}: `wandb sync {folder.wandb}/offline-run-*` sends what it wrote offline")
+    mirrored = _mirrored(folders)
+    if mirrored:
+        rule = "tracked online, and a push beside that would write over it; push what has ended"
+        raise MusterError(f"{', '.join(mirrored)}: {rule}")
     if follow and len(folders) > MOST_FOLLOWED:
         rule = f"at most {MOST_FOLLOWED} can be followed at once; push them without -f"
         raise MusterError(f"{len(folders)} runs: {rule}")
     groups = [list(folders)] if follow else [[folder] for folder in folders]
     return max((_push(group, follow) for group in groups), default=0)
+
+
+def _mirrored(folders: Sequence[RunFolder]) -> list[str]:
+    """The runs whose newest attempt has a tracker online, as far as is known."""
+    tracked = {folder: attempt for folder in folders if (attempt := _last_tracked(folder)) is not None}
+    jobs = live_jobs(tracked)
+    standings = [stand(folder, jobs) for folder in tracked]
+    return [
+        f"{one.plan.run_id} ({one.state.value}{one.reason and f': {one.reason}'})"
+        for one in standings
+        if one.live and one.state not in ENDED and one.attempt == tracked[one.folder]
+    ]
+
+
+def _last_tracked(folder: RunFolder) -> int | None:
+    """The newest attempt that was tracked online."""
+    told = (line.get("attempt") for line in read_lines(folder.events) if line.get("event") == "tracked")
+    return max((attempt for attempt in told if isinstance(attempt, int)), default=None)
 
 
 def _push(folders: Sequence[RunFolder], follow: bool) -> int:
@@ -61,7 +84,8 @@ def _push(folders: Sequence[RunFolder], follow: bool) -> int:
                 for process, folder in list(followed.items()):
                     if not stand(folder, live_jobs([folder])).live:
                         followed.pop(process, None)
-    return max((process.returncode for process in processes), default=0)
+    # A process that a signal ended has a negative one.
+    return max((process.returncode if process.returncode >= 0 else 1 for process in processes), default=0)
 
 
 @contextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conf.layout import RunFolder
 from conf.schema import AlertKind
+from tests.unit.runs import append, metrics
 from train.tracking.alerts import Herald, Sent
+from train.tracking.follow import Chronicle
 from train.tracking.story import Story
 
 
@@ -118,22 +122,21 @@ def trained(story: Story, attempt: int, lines: dict[int, float | None]) -> Story
 @pytest.mark.parametrize("eval_steps", [50, 120])
 def test_evaluations_between_lines_take_no_time_from_the_steps(logging_steps: int, eval_steps: int) -> None:
     """1000 steps of a second each, however often they are logged and evaluated."""
-    lines: dict[int, float | None] = {step: None for step in range(eval_steps, 1001, eval_steps)}
-    lines |= {step: 1.0 for step in range(logging_steps, 1001, logging_steps)}
+    lines: dict[int, float | None] = dict.fromkeys(range(eval_steps, 1001, eval_steps))
+    lines |= dict.fromkeys(range(logging_steps, 1001, logging_steps), 1.0)
     logged = 1000 // logging_steps * logging_steps
     totals = trained(Story(), 0, dict(sorted(lines.items()))).totals(1)
     assert totals["train_runtime"] == logged
 
 
 def test_steps_that_are_made_again_are_timed_once() -> None:
-    """After a roll-back from 80 to 50 within an attempt, and by an attempt that goes on from 60."""
-    story = trained(Story(), 0, {40: 1.0, 80: 1.0})
-    trained(story, 0, {50: None, 60: 2.0, 80: 2.0})
-    assert story.totals(1)["train_runtime"] == 40 * 1.0 + 30 * 2.0
+    """Attempt 1 goes on from 60 and stops before attempt 0 had."""
+    story = trained(Story(), 0, {40: 1.0, 60: 2.0, 70: None, 80: 2.0})
+    assert story.totals(1)["train_runtime"] == 40 * 1.0 + 40 * 2.0
     story.hear_event(event("resumed", attempt=1, step=60))
-    trained(story, 1, {100: 3.0})
+    trained(story, 1, {70: 3.0})
     trained(story, 0, {90: 9.0})  # a late word of the dead attempt
-    assert story.totals(1)["train_runtime"] == 40 * 1.0 + 10 * 2.0 + 40 * 3.0
+    assert story.totals(1)["train_runtime"] == 40 * 1.0 + 20 * 2.0 + 10 * 3.0
 
 
 @pytest.mark.parametrize(
@@ -156,3 +159,27 @@ def test_only_jobs_wait_in_a_queue(sent: list[float], waited: float) -> None:
     assert story.values()["run/queue_wait_s"] == waited
     story.hear_event(event("attempt_started", attempt=2, time=3000.0))  # nobody said that attempt 1 had ended
     assert story.values()["run/queue_wait_s"] == waited
+
+
+def test_a_long_history_is_heard_line_by_line(tmp_path: Path) -> None:
+    """A later attempt takes in what was before it within rank 0: 2.3 kB a line, were they held at once."""
+    folder, count = RunFolder(tmp_path), 20_000
+    append(folder.events, *(event("checkpoint", time=metrics(step, 1.0)["time"], step=step) for step in (1, count)))
+    append(folder.metrics, *(metrics(step, 1.0, **{"perf/step_time_s": 0.5}) for step in range(1, count + 1)))
+    story, chronicle = Story(), Chronicle(folder)
+    heard = []
+    tracemalloc.start()
+    try:
+        for line in chronicle.read():
+            if "event" in line:
+                heard.append((line["step"], story.step))
+            else:
+                story.hear_metrics(line)
+        assert tracemalloc.get_traced_memory()[1] < 100 * count
+    finally:
+        tracemalloc.stop()
+    assert heard == [(1, 0), (count, count - 1)]  # in the order of time
+    assert story.totals(1)["train_runtime"] == 0.5 * count
+    append(folder.metrics, metrics(count + 1, 1.0))
+    assert [line["step"] for line in chronicle.read()] == [count + 1]
+    assert not list(chronicle.read())

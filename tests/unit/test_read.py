@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from conf.layout import RunFolder
 from conf.metrics import merge_steps
@@ -73,6 +76,22 @@ def test_the_last_attempt_wins_for_a_step() -> None:
     assert {step: line["train/loss"] for step, line in merged.items()} == {1: 3.0, 2: 2.5}
     assert "eval/loss" not in merged[2]
     assert merge_steps(lines[:3])[2]["eval/loss"] == 5.0
+
+
+@given(some.lists(some.tuples(some.integers(0, 9), some.integers(1, 9)), max_size=5))
+def test_only_the_steps_that_led_to_the_end_count(parts: list[tuple[int, int]]) -> None:
+    """Attempts, each of which goes on after a step that was saved and makes some: the last one may reach fewer."""
+    lines: list[dict[str, Any]] = []
+    expected: dict[int, int] = {}
+    for attempt, (saved, made) in enumerate(parts):
+        steps = range(min(saved, max(expected, default=0)) + 1, saved + made + 1)
+        lines += [
+            {**metrics(step, 1.0, attempt=attempt), **more} for step in steps for more in ({}, {"eval/loss": 1.0})
+        ]
+        expected = {step: by for step, by in expected.items() if step < steps[0]} | dict.fromkeys(steps, attempt)
+    merged = merge_steps(lines)
+    assert {step: line["attempt"] for step, line in merged.items()} == expected
+    assert list(merged) == sorted(merged)
 
 
 @pytest.mark.parametrize(

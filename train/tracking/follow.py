@@ -1,7 +1,9 @@
-"""Reading the run folder's files of lines as they grow."""
+"""Reading the run folder's files of lines as they grow, a line at a time: those of a long run are large."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,17 +22,20 @@ class Follower:
         self._path = path
         self._place = _size(path) if at_end else 0
 
-    def read(self) -> list[dict[str, Any]]:
-        """The complete lines since the last call; one that is no object is left out."""
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The complete lines since the last one that was read; one that is no object is left out."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._place)
-                text = file.read()
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._place += len(line)
+                    one = _decode(line)
+                    if one is not None:
+                        yield one
         except FileNotFoundError:
-            return []
-        whole = text[: text.rfind(b"\n") + 1]
-        self._place += len(whole)
-        return [one for one in map(_decode, whole.splitlines()) if one is not None]
+            return
 
 
 def first_objects(path: Path, count: int) -> list[dict[str, Any]]:
@@ -49,9 +54,9 @@ class Chronicle:
     def __init__(self, folder: RunFolder):
         self._events, self._metrics = Follower(folder.events), Follower(folder.metrics)
 
-    def read(self) -> list[dict[str, Any]]:
-        """What is new."""
-        return sorted([*self._events.read(), *self._metrics.read()], key=_time)
+    def read(self) -> Iterator[dict[str, Any]]:
+        """What is new; to be read to its end."""
+        return merge(self._events.read(), self._metrics.read(), key=_time)
 
 
 def _time(line: dict[str, Any]) -> float:

@@ -33,6 +33,11 @@ class Story:
         self._waited_s = 0.0
         self._now = 0.0
 
+    @property
+    def newest(self) -> int:
+        """The newest attempt that has started."""
+        return max(self.attempt, *self._started, 0)
+
     def hear_event(self, event: Mapping[str, Any]) -> None:
         """A line of events.jsonl."""
         name, attempt, now = event.get("event"), int(event.get("attempt") or 0), float(event.get("time") or 0.0)
@@ -57,8 +62,6 @@ class Story:
             self._go_on(attempt)
         elif attempt < self.attempt:
             return  # a late word of an attempt that counts no more
-        elif step < self.step:
-            self._go_back(step)  # a roll-back
         if isinstance(took, float | int) and step > self._timed:
             self._useful_s.append(self._seconds() + took * (step - self._timed))
             self._timed_steps.append(step)
@@ -92,15 +95,10 @@ class Story:
         """A later attempt makes the steps after its checkpoint again."""
         first = self._resumed.get(attempt, 0)
         self._lost += max(0, self._reached - first)
-        self._reached = first
-        self._go_back(first)
-        self.attempt = attempt
-
-    def _go_back(self, step: int) -> None:
-        """The steps after this one are made again."""
-        counted = bisect_right(self._timed_steps, step)
+        self._reached = self.step = self._timed = first
+        counted = bisect_right(self._timed_steps, first)
         del self._timed_steps[counted:], self._useful_s[counted:]
-        self.step = self._timed = step
+        self.attempt = attempt
 
     def _seconds(self) -> float:
         """Of all steps that count."""
