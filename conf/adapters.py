@@ -37,6 +37,33 @@ DATA_STARTS = ("eva", "corda", "lora_ga")
 """Values of `init_lora_weights` that want batches of data before training."""
 
 
+_LLAMAS = {"gate": "gate.weight", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj", "down_proj": "down_proj"}
+FUSED_EXPERTS: Mapping[str, Mapping[str, str]] = {
+    "mixtral": {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"},
+    **dict.fromkeys(
+        ("qwen3_moe", "qwen3_next", "glm4_moe", "deepseek_v2", "deepseek_v3", "ernie4_5_moe", "olmoe", "dots1"), _LLAMAS
+    ),
+}
+"""Architectures whose experts LoRA changes as the fused weights that transformers 5 makes of them: the name of a target
+→ of its parameter. A parameter of two targets has twice the rank (PEFT, `utils/transformers_weight_conversion.py`)."""
+
+_GATED = (("q_proj", "v_proj", "down_proj"), ("down_proj",))
+_KEYS_TOO = (("k_proj", "v_proj", "down_proj"), ("down_proj",))
+IA3_MODULES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "qwen2", "qwen3"), _GATED),
+    **dict.fromkeys(("llama", "mistral"), _KEYS_TOO),
+    **dict.fromkeys(("bert", "roberta"), (("key", "value", "output.dense"), ("output.dense",))),
+    "mixtral": (("k_proj", "v_proj", "w2"), ("w2",)),
+    "phi": (("q_proj", "v_proj", "fc2"), ("fc2",)),
+    "gpt2": (("c_attn", "mlp.c_proj"), ("mlp.c_proj",)),
+    "gpt_neox": (("query_key_value", "dense_4h_to_h"), ("dense_4h_to_h",)),
+    "t5": (("k", "v", "wo"), ("wo",)),
+    "mt5": (("k", "v", "wi_1"), ()),
+    "bart": (("q_proj", "v_proj", "fc2"), ("fc2",)),
+}
+"""Modules that IA³ changes where none are named, and those in the feed-forward layer (PEFT, `utils/constants.py`)."""
+
+
 def peft_type(peft: Mapping[str, object]) -> str:
     """The method's name in PEFT's spelling; empty where there is no adapter."""
     return str(peft.get("peft_type", "")).upper()

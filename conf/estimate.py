@@ -54,11 +54,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class Need:
-    """Moments of which the highest decides, and what there is; `capacity` is None where nobody knows."""
+    """Moments of which the highest decides, and what there is; `capacity` is None where nobody knows. `without` names
+    what the moments leave out since nobody knows it, so that nothing surely fits."""
 
     moments: list[Moment]
     capacity: int | None = None
     capacity_from: str = ""
+    without: str = ""
 
     @property
     def peak(self) -> Moment:
@@ -75,21 +77,23 @@ class Need:
 
     @property
     def fits(self) -> bool | None:
-        """Whether what is expected is there; None where that is not known."""
+        """Whether what is expected, as far as it is counted, is there; None where that is not known."""
         return None if self.capacity is None else self.peak.likely <= self.capacity
 
     @property
     def surely_fits(self) -> bool | None:
         """Whether even the high estimate is there."""
-        return None if self.capacity is None else self.high <= self.capacity
+        return None if self.capacity is None else self.high <= self.capacity and not self.without
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Memory of a rank's device, of a node's host, and what the run writes to disk; `unknown` says what is not counted,
-    and why. What is free on the disk changes from minute to minute, so it is no part of a plan."""
+    and why. With `bounded` what is trained is a generous guess, by which nothing is refused. What is free on the disk
+    changes from minute to minute, so it is no part of a plan."""
 
     device: Need | None
     host: Need | None
     disk: Moment | None
     unknown: list[str] = field(default_factory=list)
+    bounded: bool = False

@@ -11,6 +11,13 @@ gradient passes them (the first layers of a frozen model; never under an adapter
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+ROUTED = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk")
+"""Names under which architectures say how many experts a layer has, and how many of them a token meets."""
+
 FORWARD = 2
 """Of the 6 operations, those of the forward pass."""
 
@@ -25,6 +32,17 @@ def attention(context: float, queries: int, layers: int) -> float:
     return 6 * context * queries * layers
 
 
-def routed_share(per_token: float, experts: float) -> float:
-    """The share of its experts' weights that a token meets; 1 where there are none."""
-    return per_token / experts if per_token and experts else 1.0
+def routed_share(model: Mapping[str, Any]) -> float:
+    """The share of its experts' weights that a token meets, by the content of config.json; 1 where there are none."""
+    experts, routed = _number(model, EXPERTS), _number(model, ROUTED)
+    return min(1.0, routed / experts) if routed and experts else 1.0
+
+
+def _number(model: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    """What stands under the first of these names, at the top or in the language model of several models; else 0."""
+    text = model.get("text_config")
+    for source in (model, text if isinstance(text, Mapping) else {}):
+        for name in names:
+            if isinstance(source.get(name), int):
+                return int(source[name])
+    return 0

@@ -14,7 +14,7 @@ from launcher.check.libraries import model_types, peft_methods
 from launcher.facts.facts import Facts
 from launcher.plan.shapes.known import shape_by_formula
 from launcher.plan.shapes.weights import Shape
-from launcher.plan.trainable import unmatched_targets
+from launcher.plan.targets import fused_targets, unmatched_targets
 from launcher.problems import Problem, nearest
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -59,6 +59,18 @@ def _adapter_problems(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         rule = "does not go with task=seq_cls on a causal model, whose head reads the last token and would read padding"
         yield Problem("method.peft.peft_type", kind, rule, "method=prefix_tuning, method=lora")
     yield from _virtual_token_problems(config, facts)
+    if kind == "LORA" and fused_targets(method.peft.get("target_modules"), str(facts.model.config.get("model_type"))):
+        yield from _expert_problems(method.peft)
+
+
+def _expert_problems(peft: Mapping[str, Any]) -> Iterator[Problem]:
+    """PEFT changes experts by the sum of their weights and its own (`ParamWrapper`), past which no input goes."""
+    rule = "does not go with an adapter on experts, which PEFT adds to their fused weights"
+    near = "target_modules=[q_proj, k_proj, v_proj, o_proj]"
+    if peft.get("lora_dropout"):
+        yield Problem("method.peft.lora_dropout", str(peft["lora_dropout"]), rule, f"0, method.peft.{near}")
+    if peft.get("use_dora"):
+        yield Problem("method.peft.use_dora", "true", rule, f"false, method.peft.{near}")
 
 
 def _reads_onwards(facts: Facts) -> bool:

@@ -114,6 +114,12 @@ def _cannot_choose(search: Search, facts: Facts) -> list[Problem]:
     if search.space.device is Device.gpu and need.capacity is None:
         rule = "needs to know how much memory a GPU has, which neither its name, cluster.gres nor the partition tells"
         return [Problem("cluster.gpu_memory_gib", "null", f"parallel=auto {rule}", "79")]
+    free = search.config.train.per_device_train_batch_size is None or len(search.space.intervals()) > 1
+    if search.space.device is Device.gpu and free and search.has_no_activations():
+        kind = facts.model.config.get("model_type") or "this architecture"
+        rule = f"cannot weigh micro batches and gradient checkpointing: what the layers of {kind} keep is not known"
+        near = "train.per_device_train_batch_size=1 train.gradient_checkpointing=true parallel=zero3"
+        return [Problem("parallel", "auto", rule, near)]
     return []
 
 

@@ -152,6 +152,10 @@ class Search:
             return Verdict(host, host, False, False)
         return Verdict(device, host, device.surely_fits is not False, device.fits is not False)
 
+    def has_no_activations(self) -> bool:
+        """Whether nobody knows what the architecture's layers keep."""
+        return self.subject is not None and activations_by(self.subject) is None
+
     def first_that_fits(self, candidates: list[Candidate]) -> Candidate | None:
         """The first of candidates (by price) of which even the high estimate fits, else the likely one."""
         found = self._first(candidates, surely=True)

@@ -8,7 +8,7 @@ from conf.record import Plan
 from conf.schema import ClusterKind
 from conf.timing import MARGIN_S, SHARE
 from launcher.facts.facts import Facts
-from launcher.plan.memory.held import BYTES, Held
+from launcher.plan.memory.held import guessed
 from launcher.plan.memory.host import checkpoint_bytes
 from launcher.plan.storage import speed_of
 from launcher.plan.topology import partition_of
@@ -46,10 +46,10 @@ def expected_save(plan: Plan, facts: Facts) -> Save | None:
 
 def saved_bytes(plan: Plan) -> int | None:
     """Bytes of a checkpoint; None where nobody counts what is trained."""
-    trained = plan.parameters if plan.trainable_parameters is None else plan.trainable_parameters
-    if trained is None:
+    if plan.parameters is None:
         return None
-    return checkpoint_bytes(Held(BYTES[plan.config.train.precision], (trained,)), plan.config.parallel.zero_stage)
+    held = guessed(plan.config, plan.parameters, plan.trainable_parameters, plan.quantized_parameters)
+    return checkpoint_bytes(held, plan.config.parallel.zero_stage)
 
 
 def grace_warnings(plan: Plan, facts: Facts) -> list[str]:

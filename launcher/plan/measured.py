@@ -92,4 +92,4 @@ def corrected_need(need: Need, correction: Correction | None) -> Need:
         low, likely, high = (int(more * amount) for amount in (moment.low, moment.likely, moment.high))
         return Moment(moment.name, [*moment.terms, Term(CORRECTION, likely, low, high, correction.in_words, "other")])
 
-    return Need([corrected(moment) for moment in need.moments], need.capacity, need.capacity_from)
+    return Need([corrected(moment) for moment in need.moments], need.capacity, need.capacity_from, need.without)

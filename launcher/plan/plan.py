@@ -56,7 +56,7 @@ def make_plan(config: RunConfig, facts: Facts, choice: Choice | None = None) -> 
     model_type = str(facts.model.config.get("model_type", ""))
     packing, packing_note = resolve_packing(frozen, model_type)
     subject = subject_of(frozen, facts, topology, packing)
-    planned, parameters, trained = subject.batch, subject.parameters, subject.trained
+    planned, parameters = subject.batch, subject.parameters
     width = hidden_size(facts.model.config)
     steps, steps_note = expected_steps(frozen, facts)
     export, export_note = export_at_end(frozen, parameters)
@@ -73,7 +73,7 @@ def make_plan(config: RunConfig, facts: Facts, choice: Choice | None = None) -> 
         packing=packing,
         export_at_end=export,
         expected_steps=steps,
-        trainable_parameters=trained.parameters if trained else None,
+        trainable_parameters=subject.trainable,
         continuation=continuation,
         quantized_parameters=subject.quantized,
         memory=estimate_of(subject, facts),
@@ -109,19 +109,19 @@ def subject_of(
         )
     shape = known_shape(config, facts)
     parameters = parameters_of(facts, shape)
-    width = hidden_size(facts.model.config)
-    trained = trained_of(config, shape, width) if shape else None
+    model = model_config(config, facts.model.config)
+    trained = trained_of(config, shape, model) if shape else None
     return Subject(
         config=config,
         topology=topology,
         batch=planned,
-        zero=zero.deepspeed_json(config, topology, planned, width)["zero_optimization"],
+        zero=zero.deepspeed_json(config, topology, planned, hidden_size(model))["zero_optimization"],
         packing=packing,
-        model=model_config(config, facts.model.config),
+        model=model,
         shape=shape,
         trained=trained,
         parameters=parameters,
-        trainable=trained.parameters if trained else None,
+        trainable=trained.parameters if trained and trained.counted else None,
         quantized=quantized_parameters(config, shape, parameters),
         steps=expected_steps(config, facts)[0],
     )

@@ -12,8 +12,8 @@ from launcher.plan.batch import expected_share
 from launcher.plan.grace import grace_warnings
 from launcher.plan.rows import training_lengths
 from launcher.plan.shapes.known import shape_by_formula
+from launcher.plan.targets import unmatched_targets
 from launcher.plan.topology import GPU_THREADS, cores_of_node
-from launcher.plan.trainable import unmatched_targets
 
 LOW_SHARE = 0.9
 

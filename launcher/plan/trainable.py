@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from conf.adapters import peft_type
+from conf.adapters import has_virtual_tokens
 from conf.schema import MethodConfig, Quantization, RunConfig, TaskName
+from launcher.plan.adapter import adapter_of, bound_of
 from launcher.plan.shapes.weights import Group, Shape, Weight
-
-ALL_LINEAR = "all-linear"
-_COUNTED_LORA = frozenset(
-    {"peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_dora", "use_rslora", "bias"}
-)
-_COUNTED_PROMPT = frozenset({"peft_type", "num_virtual_tokens", "prompt_tuning_init", "prompt_tuning_init_text"})
-_DEFAULT_RANK = 8
-_OTHER_TARGETS = frozenset({"ADAPTION_PROMPT", "TRAINABLE_TOKENS"})
-"""Methods whose `target_modules` are no names of layers."""
-
-_TIED = ("lm_head", "encoder.embed_tokens", "decoder.embed_tokens")
-"""Modules that a model may have without weights of their own: those of its embeddings."""
-
-_ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+from launcher.plan.targets import saved_whole
 
 
 @dataclass(frozen=True)
 class Trained:
     """What is trained: the model's `own` weights, and the sizes of those that an adapter brings along (`beside`).
 
-    `frozen` are the model's other weights, `targets` those of the linear layers under an adapter of `rank`.
+    `frozen` are the model's other weights; `targets`, `kept` and `made` are those of the adapter. `counted` is false
+    where the adapter is one that no formula knows, and `beside` a bound.
     """
 
     own: tuple[Weight, ...] = ()
     frozen: tuple[Weight, ...] = ()
     beside: tuple[int, ...] = ()
     targets: tuple[Weight, ...] = ()
-    rank: int = 0
+    kept: int = 0
+    made: int = 0
+    counted: bool = True
 
     @property
     def parameters(self) -> int:
@@ -46,27 +36,27 @@ class Trained:
         return sum(weight.size for weight in self.own) + sum(self.beside)
 
 
-def trained_of(config: RunConfig, shape: Shape, width: int | None) -> Trained | None:
-    """What is trained of the model in `shape`; None where the method is not counted by formula.
+def trained_of(config: RunConfig, shape: Shape, model: Mapping[str, Any]) -> Trained | None:
+    """What is trained of the model in `shape`; None where what is frozen is not told by its weights' names.
 
     Args:
-        width: hidden size of the model.
+        model: the content of config.json.
     """
     method = config.method
     if not method.peft:
         return _own(method, shape)
-    if method.freeze or method.unfreeze or method.freeze_layers:
-        return None
-    kind = peft_type(method.peft)
-    heads = [weight.size for weight in shape.weights if weight.group is Group.head]
-    heads = heads if config.task.name is TaskName.seq_cls else []
-    if kind == "LORA" and method.peft.keys() <= _COUNTED_LORA and method.peft.get("bias", "none") == "none":
-        return _lora(method, shape, heads)
-    if kind == "PROMPT_TUNING" and method.peft.keys() <= _COUNTED_PROMPT and width and not heads:
-        sides = 2 if config.task.name is TaskName.seq2seq_lm else 1
-        tokens = int(method.peft.get("num_virtual_tokens") or 0)
-        return Trained(frozen=shape.weights, beside=(width * tokens,) * sides) if tokens else None
-    return None
+    classifies = config.task.name is TaskName.seq_cls
+    heads = [weight.size for weight in shape.weights if weight.group is Group.head] if classifies else []
+    saved = saved_whole(shape, method.peft)
+    copies = [one for one in saved or () if not (classifies and one.group is Group.head)]
+    names = {weight.name for weight in copies}
+    # what is trained as a whole is never quantised: its original, which stays, is no matrix to pack
+    frozen = tuple(one._replace(inputs=0, outputs=0) if one.name in names else one for one in shape.weights)
+    adapter = None if method.freeze or method.freeze_layers else adapter_of(method.peft, shape, model)
+    beside = (*(weight.size for weight in copies), *heads)
+    if adapter is None or saved is None or (heads and has_virtual_tokens(method.peft)):
+        return Trained(frozen=frozen, beside=(bound_of(method.peft, shape.parameters), *beside), counted=False)
+    return Trained((), frozen, (*adapter.sizes, *beside), adapter.targets, adapter.kept, adapter.made)
 
 
 def quantized_parameters(config: RunConfig, shape: Shape | None, parameters: int | None) -> int:
@@ -95,47 +85,3 @@ def _own(method: MethodConfig, shape: Shape) -> Trained | None:
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _lora(method: MethodConfig, shape: Shape, heads: list[int]) -> Trained | None:
-    """Of each matrix that is changed r × inputs and outputs × r; DoRA has the length of each output beside."""
-    targets = method.peft.get("target_modules")
-    if targets is None or (shape.of(Group.experts) and not _is_attention(targets)):
-        return None
-    rank = int(method.peft.get("r") or _DEFAULT_RANK)
-    chosen = [weight for weight in shape.weights if weight.outputs and is_target(weight.module, targets)]
-    beside = [size for weight in chosen for size in (rank * weight.inputs, rank * weight.outputs)]
-    if method.peft.get("use_dora"):
-        beside += [weight.outputs for weight in chosen]
-    if not chosen:
-        return None
-    return Trained(frozen=shape.weights, beside=(*beside, *heads), targets=tuple(chosen), rank=rank)
-
-
-def _is_attention(targets: object) -> bool:
-    """Whether only attention is changed: PEFT turns other targets of a model with experts into its fused weights."""
-    return isinstance(targets, list | tuple) and all(name in _ATTENTION for name in targets)
-
-
-def unmatched_targets(peft: Mapping[str, Any], shape: Shape) -> list[str]:
-    """Of an adapter's `target_modules` those that no module of the model matches; none where PEFT looks elsewhere.
-
-    Raises:
-        re.error: a pattern is no regular expression.
-    """
-    targets = peft.get("target_modules")
-    if peft_type(peft) in _OTHER_TARGETS or shape.of(Group.experts):
-        return []
-    modules = [*_TIED, *dict.fromkeys(weight.module for weight in shape.weights)]
-    if isinstance(targets, str):
-        return [] if any(is_target(module, targets) for module in modules) else [targets]
-    names = targets if isinstance(targets, list | tuple) else []
-    return [str(name) for name in names if not any(is_target(module, [name]) for module in modules)]
-
-
-def is_target(module: str, targets: object) -> bool:
-    """As PEFT chooses: a text is a pattern for the whole name, a list has names or their ends."""
-    if isinstance(targets, str):
-        return targets.lower() == ALL_LINEAR or re.fullmatch(targets, module) is not None
-    names = targets if isinstance(targets, list | tuple) else []
-    return any(module == name or module.endswith(f".{name}") for name in names)

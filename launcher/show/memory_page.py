@@ -38,6 +38,8 @@ def verdict(need: Need) -> str:
         return "unknown"
     if not need.fits:
         return "does not fit"
+    if need.without:
+        return f"fits without its {need.without}, which are not known"
     return "fits" if need.surely_fits else "fits, but perhaps not"
 
 

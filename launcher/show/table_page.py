@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from launcher.choice.table import Cell
 from launcher.show import time_page, units
 
-LEGEND = (
-    "a rank's peak and a step's time; `+` what is missing to the likely peak; `?` only the high estimate does not fit"
-)
+LEGEND = "a rank's peak and a step's time; `+` what is missing to the likely peak; `?` perhaps not"
 
 
 def table_lines(cells: Sequence[Cell]) -> list[str]:

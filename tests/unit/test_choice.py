@@ -18,13 +18,16 @@ from launcher.choice.search import Search
 from launcher.choice.space import Candidate, applied
 from launcher.choice.table import table_of
 from launcher.compose.compose import compose
+from launcher.facts.architecture import Made
 from launcher.facts.facts import Facts
 from launcher.facts.model import ModelFacts
 from launcher.facts.runs import ExistingRun
 from launcher.plan.content import content_of, plain
 from launcher.plan.plan import make_plan
+from launcher.plan.shapes.known import shape_of
 from launcher.render.artifacts import config_yaml
 from launcher.show import choice_page
+from launcher.show.memory_page import device_title
 from launcher.show.table_page import table_lines
 from tests.unit.planned import TINY, TRAIN, facts_of
 
@@ -183,6 +186,28 @@ def test_what_is_unknown_is_asked_for() -> None:
     assert choose(compose(words("parallel=auto")), strange).problems
     script = choose(compose(["task=script", "parallel=auto"]), facts_of())
     assert script.problems
+
+
+STRANGE: dict[str, Any] = LLAMA_8B | {"model_type": "glm4"}
+
+
+def test_auto_needs_to_know_what_layers_keep_unless_that_is_settled() -> None:
+    weights = shape_of(LLAMA_8B)
+    facts = facts_for(STRANGE, made=Made(weights))
+    base = words("parallel=auto", *SLURM, "cluster.gpu_memory_gib=79")
+    (problem,) = choose(compose(base), facts).problems
+    assert (problem.key, problem.value) == ("parallel", "auto")
+    assert "glm4" in problem.rule
+    near = problem.nearest.split()
+    plan = make_plan(compose([*words(*SLURM, "cluster.gpu_memory_gib=79"), *near]), facts)
+    assert plan.memory is not None
+    assert plan.memory.device is not None
+    assert not plan.memory.device.surely_fits
+    assert "fits without its activations, which are not known" in device_title(plan.memory.device)
+    assert any(text.startswith("may not fit: activations are not known") for text in plan.warnings)
+    found = chosen(compose([*base, *near[:2], "train.gradient_checkpointing_interval=1"]), facts)
+    assert found.config.train.per_device_train_batch_size == 1
+    assert found.config.train.gradient_checkpointing
 
 
 def test_a_run_goes_on_as_it_was_chosen() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from conf.flops import routed_share
 from conf.schema import TaskName
 from train.methods.adapter import add_adapter
 from train.model.flops import matmul_parameters, mean_context, operations_per_token, peak_operations
@@ -46,6 +47,28 @@ def test_only_the_experts_of_a_token_count() -> None:
     two, eight = (model_of("mixtral", **shape, num_local_experts=8, num_experts_per_tok=count) for count in (2, 8))
     difference = matmul_parameters(eight, eight.config) - matmul_parameters(two, two.config)
     assert difference == 6 * 3 * 64 * 96
+
+
+@pytest.mark.parametrize(
+    ("experts", "routed"),
+    [
+        ("num_local_experts", "num_experts_per_tok"),
+        ("num_experts", "num_experts_per_tok"),
+        ("n_routed_experts", "num_experts_per_tok"),
+        ("moe_num_experts", "moe_k"),
+        ("n_routed_experts", "moe_topk"),
+    ],
+)
+def test_experts_are_found_under_every_name_and_in_a_language_model_of_several(experts: str, routed: str) -> None:
+    said = {experts: 128, routed: 8}
+    assert routed_share(said) == routed_share({"text_config": said, "vision_config": {}}) == 1 / 16
+    assert routed_share({experts: 128}) == routed_share({}) == 1
+
+
+@pytest.mark.parametrize("kind", ["glm4_moe", "deepseek_v3", "ernie4_5_moe", "llama4", "gpt_oss", "qwen3_moe"])
+def test_no_architecture_with_experts_is_dense(kind: str) -> None:
+    """transformers' own configuration of each, whose keys are those of its config.json."""
+    assert 0 < routed_share(AutoConfig.for_model(kind).to_dict()) < 1
 
 
 def test_context_is_the_length_of_the_document_a_token_is_in() -> None:

@@ -184,3 +184,21 @@ def test_patterns_of_parameters_that_are_not_there_are_refused() -> None:
     assert query[2].startswith("*q_proj*")
     assert head == ("optim.learning_rates", "*lm_heed*", "*lm_head*")
     assert pattern_problems(config, "unheard_of") == []
+
+
+@pytest.mark.parametrize("keys", [{"lora_dropout": 0.05}, {"use_dora": True}, {}], ids=["dropout", "dora", "plain"])
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj"], ["w2", "q_proj"]], ids=str)
+def test_what_peft_refuses_of_experts_is_refused_before(keys: dict[str, object], targets: object) -> None:
+    from tests.unit.test_shapes import GROUPED, made
+    from train.methods.adapter import AdapterError, add_adapter
+
+    adapter = {**LORA, "target_modules": targets, **keys}
+    model = made(TaskName.causal_lm, "mixtral", {**GROUPED, "num_local_experts": 3})
+    try:
+        add_adapter(model, adapter, TaskName.causal_lm, 0)
+        refused = False
+    except AdapterError:
+        refused = True
+    found = [key for key, _ in problems(configured(peft(**adapter)), "mixtral")]
+    assert found == [f"method.peft.{key}" for key in keys if refused]
+    assert bool(found) == refused

@@ -70,9 +70,7 @@ def _matmul_parameters(model: nn.Module, config: Any) -> dict[int, float]:
     head = getattr(_layer(model, "get_output_embeddings"), "weight", None)
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     looked_up = {id(parameter) for table in tables for parameter in table.parameters()}
-    routed = float(getattr(config, "num_experts_per_tok", 0) or 0)
-    experts = float(getattr(config, "num_local_experts", 0) or getattr(config, "num_experts", 0) or 0)
-    share = flops.routed_share(routed, experts)
+    share = flops.routed_share(config.to_dict())
     found = {}
     for name, parameter in model.named_parameters():
         shape = whole_shape(parameter)

@@ -20,6 +20,7 @@ class Work:
 
     `rows` of `length` tokens (packed: one row, of all the tokens; `keys` are those a token's mask or scores cover),
     `target_length` tokens a row for a decoder behind an encoder. `positions` have logits over `vocabulary`.
+    `adapter` are bytes that it keeps of a token in a layer, `made` those of the weights that it makes there.
     """
 
     rows: int
@@ -34,6 +35,7 @@ class Work:
     frozen_layers: int = 0
     softcap: bool = False
     adapter: float = 0.0
+    made: float = 0.0
     frozen_weights: bool = False
 
     def tokens(self, stack: Stack, paired: bool) -> tuple[int, int]:
@@ -72,11 +74,11 @@ def activations_of(stacks: list[Stack], work: Work) -> Activations:
             if place < work.frozen_layers and not paired:
                 continue
             each = cost.token + work.adapter - cost.for_weights * work.frozen_weights
-            whole = tokens * each + tokens * keys * cost.pair + source * cost.source
+            whole = tokens * each + tokens * keys * cost.pair + source * cost.source + work.made
             again = work.checkpointing and place % work.interval == 0
             below = kept
             kept += tokens * work.element * stack.width if again else whole
-            here = whole + tokens * cost.beside
+            here = whole + tokens * cost.beside + work.made  # with their gradients
             if below + here > sum(best):
                 best = (below, here)
     last = stacks[-1]

@@ -72,7 +72,7 @@ def _first_that_fits(
             need = device_need(_subject(changed, facts, first), facts)
         except ValueError:  # the batch does not divide
             continue
-        if need is not None and need.surely_fits and (below is None or need.peak.likely < below):
+        if need is not None and need.high <= (need.capacity or 0) and (below is None or need.peak.likely < below):
             return Change(words, need.peak.likely)
     return None
 

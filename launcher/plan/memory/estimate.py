@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from conf.adapters import peft_type
 from conf.estimate import Estimate, Moment, Need, Term
 from conf.record import Batch, Device, Plan, Topology
 from conf.schema import RunConfig, TaskName
@@ -20,10 +21,11 @@ from launcher.plan.memory.activations import Activations, Work, activations_of
 from launcher.plan.memory.devices import gpu_memory
 from launcher.plan.memory.held import BYTES, Held, guessed, held_of
 from launcher.plan.memory.layers import Attention, stacks_of
-from launcher.plan.memory.states import BACKWARD, FORWARD, STEP, Part, parts_of
+from launcher.plan.memory.states import BACKWARD, FORWARD, STEP, Part, parts_of, whole_weights
 from launcher.plan.shapes.weights import Shape
 from launcher.plan.trainable import Trained
 from launcher.plan.zero import deepspeed_json
+from launcher.show import units
 
 GIB = 1 << 30
 STATES = frozenset({"weights", "gradients", "optimizer"})
@@ -36,6 +38,7 @@ NCCL = (0.3, 1.0, 2.0)
 FRAGMENTS = (0.0, 0.02, 0.06)
 """Share that torch's allocator holds and cannot hand out, with `expandable_segments` (Muster sets it)."""
 
+ACTIVATIONS = "activations"
 ACTIVATION_BAND = (0.95, 1.05)
 
 
@@ -66,7 +69,11 @@ def estimate_of(subject: Subject, facts: Facts) -> Estimate | None:
     parts = parts_of(held, subject.zero, subject.topology.world_size)
     work = activations_by(subject)
     device = device_need_of(subject, facts, held, parts, work)
-    unknown = [] if work else [f"activations: what the layers of {_kind(subject)} keep is not known"]
+    unknown = [] if work else [f"{ACTIVATIONS}: what the layers of {_kind(subject)} keep is not known"]
+    bounded = is_bounded(subject)
+    if bounded:
+        guess = f"{units.count(held.trainable)} parameters at most are assumed"
+        unknown.append(f"what the adapter trains: no formula knows {peft_type(config.method.peft)} as given; {guess}")
     if device is not None and device.capacity is None:
         unknown.append(f"the memory of a GPU: {device.capacity_from}")
     whole = int(held.element * (held.trainable + held.still) + held.packed * 2)
@@ -77,6 +84,7 @@ def estimate_of(subject: Subject, facts: Facts) -> Estimate | None:
         host_need_of(subject, facts, held, parts, work),
         Moment("disk", disk),
         unknown,
+        bounded,
     )
 
 
@@ -95,7 +103,8 @@ def device_need_of(
     """As `device_need`, of what is held and worked on; corrected by what runs like it have measured."""
     if subject.topology.device is not Device.gpu:
         return None
-    need = Need(_device_moments(subject, held, parts, work), *gpu_memory(subject.config.cluster, facts))
+    without = ACTIVATIONS if work is None else f"adapter's {ACTIVATIONS}" if is_bounded(subject) else ""
+    need = Need(_device_moments(subject, held, parts, work), *gpu_memory(subject.config.cluster, facts), without)
     return corrected_need(need, memory_correction(subject, facts))
 
 
@@ -163,21 +172,20 @@ def activations_by(subject: Subject) -> Activations | None:
             frozen_layers=0 if config.method.unfreeze else config.method.freeze_layers,
             softcap=bool(subject.model.get("final_logit_softcapping")),
             adapter=adapter_bytes(subject, element),
+            made=element * subject.trained.made / len(stacks[0].layers) if subject.trained else 0.0,
             frozen_weights=has_dropout(subject),
         ),
     )
 
 
 def adapter_bytes(subject: Subject, element: int) -> float:
-    """Bytes a token and layer that LoRA keeps: the input after dropout with its mask, and what lies between its two
-    matrices (peft/tuners/lora/layer.py, `forward`)."""
+    """Bytes a token and layer that an adapter keeps: LoRA the input after dropout with its mask, and what lies between
+    its two matrices (peft/tuners/lora/layer.py, `forward`)."""
     trained = subject.trained
-    if trained is None or not trained.targets or subject.shape is None:
+    if trained is None or subject.shape is None:
         return 0.0
-    layers = max(1, sum(subject.shape.stacks))
-    dropped = has_dropout(subject)
-    each = sum(element * trained.rank + (element + 1) * one.inputs * dropped for one in trained.targets)
-    return each / layers
+    dropped = sum((element + 1) * one.inputs for one in trained.targets) if has_dropout(subject) else 0
+    return (element * trained.kept + dropped) / max(1, sum(subject.shape.stacks))
 
 
 def has_dropout(subject: Subject) -> bool:
@@ -195,6 +203,11 @@ def attention_of(config: RunConfig, packing: str) -> Attention:
     return Attention.flash if "flash" in name else Attention.masked
 
 
+def is_bounded(subject: Subject) -> bool:
+    """Whether an adapter is trained that no formula counts."""
+    return bool(subject.config.method.peft) and subject.trainable is None
+
+
 def _kind(subject: Subject) -> str:
     return str(subject.model.get("model_type") or "this architecture")
 
@@ -204,8 +217,11 @@ def _device_moments(subject: Subject, held: Held, parts: list[Part], work: Activ
     outside = [Term("CUDA context", *_of(CONTEXT), "outside torch's allocator", "other")]
     if ranks > 1:
         outside.append(Term("NCCL", *_of(NCCL), "outside torch's allocator", "other"))
-    turn, later = (live.gathered(subject.shape, held, subject.zero, train, ranks, turn) for turn in (True, False))
+    made = bool(subject.trained and subject.trained.made)
+    turn, later = (live.gathered(subject.shape, held, subject.zero, train, ranks, turn, made) for turn in (True, False))
     loading = [part for part in parts if part.kind == "weights" and not part.host]
+    if held.packed and int(subject.zero.get("stage", 0)) == 3:
+        loading = list(whole_weights(held))  # each rank loads them whole (train/model/model.py), DeepSpeed shards later
     moments = {
         "load": [_exact(part) for part in loading],
         "forward": _states(parts, FORWARD) + turn + _activation_terms(work, at_loss=True),

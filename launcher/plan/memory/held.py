@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from conf.schema import Precision, Quantization, RunConfig
+from launcher.plan.adapter import bound_of
 from launcher.plan.shapes.weights import Group, Shape
 from launcher.plan.trainable import Trained
 
@@ -97,6 +98,6 @@ def guessed(config: RunConfig, parameters: int, trainable: int | None, quantized
     element = BYTES[config.train.precision]
     bytes_packed = BYTES_QUANTIZED[config.method.quantization]
     if trainable is None:
-        return Held(element, (parameters,))
+        trainable = bound_of(config.method.peft, parameters) if config.method.peft else parameters
     frozen = parameters - quantized - (0 if config.method.peft else trainable)
     return Held(element, (trainable,), (max(0, frozen),), quantized, bytes_packed)

@@ -23,10 +23,20 @@ from launcher.plan.shapes.weights import Group, Shape
 
 
 def gathered(
-    shape: Shape | None, held: Held, zero: Mapping[str, Any], train: TrainConfig, ranks: int, turn: bool = False
+    shape: Shape | None,
+    held: Held,
+    zero: Mapping[str, Any],
+    train: TrainConfig,
+    ranks: int,
+    turn: bool = False,
+    made: bool = False,
 ) -> list[Term]:
     """The gathered weights of a rank, at the turn or in the backward pass; none below stage 3, and on one rank those
-    that lie on the host alone."""
+    that lie on the host alone.
+
+    Args:
+        made: experts are multiplied as an adapter makes them anew, which autograd keeps instead.
+    """
     if int(zero.get("stage", 0)) < 3 or (ranks == 1 and "offload_param" not in zero):
         return []
     element, prefetch = held.element, int(zero["stage3_prefetch_bucket_size"])
@@ -36,7 +46,7 @@ def gathered(
     layer = max(shape.largest_layer if shape else 0, held.largest_of_all)
     ahead = most + held.largest_of_all * turn
     live = max(min(whole, ahead), min(whole, layer))
-    experts = kept_experts(shape, train)
+    experts = 0 if made else kept_experts(shape, train)
     kept = min(whole, experts + max(0, live - layer)) if experts else 0
     likely = max(live, kept)
     low, high = min(likely, max(kept, layer + prefetch)), min(whole, max(likely, most + held.largest_of_all))

@@ -66,7 +66,8 @@ def _count(number: float) -> str:
     return count(number)
 
 
-def _weights(held: Held) -> Iterator[Part]:
+def whole_weights(held: Held) -> Iterator[Part]:
+    """All weights, as a rank holds them that shares none."""
     whole = held.element * (held.trainable + held.still)
     yield Part("weights", whole, f"{held.element} B × {_count(held.trainable + held.still)}", ALWAYS, kind="weights")
     if held.packed:
@@ -79,7 +80,7 @@ def _replicated(held: Held) -> Iterator[Part]:
     gradients are made of the 16-bit ones at the step while those are still there (`runtime/fp16/unfused_optimizer.py`,
     `step`). Gradients are laid end to end to be reduced, on a single rank too."""
     element, trained = held.element, held.trainable
-    yield from _weights(held)
+    yield from whole_weights(held)
     how = f"{element} B × {_count(trained)} trained"
     yield Part("gradients", element * trained, how, (FORWARD, BACKWARD, STEP), kind="gradients")
     yield Part("moments", 2 * FP32 * trained, f"8 B × {_count(trained)} trained", ALWAYS, kind="optimizer")
@@ -107,7 +108,7 @@ def _stage_1_and_2(held: Held, zero: Mapping[str, Any], ranks: int, stage: int) 
     part = f"{_count(trained)} ÷ {ranks}"
     offload = "offload_optimizer" in zero
     bucket, buckets = int(zero["reduce_bucket_size"]), 2 if zero.get("overlap_comm") else 1
-    yield from _weights(held)
+    yield from whole_weights(held)
     if offload:
         yield from _offloaded(held, ranks, stage, share, part, bucket)
     else:

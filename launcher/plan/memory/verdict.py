@@ -14,6 +14,8 @@ def memory_warnings(estimate: Estimate | None) -> list[str]:
     device, host = estimate.device, estimate.host
     if device is not None and device.fits is False:
         found.append(f"does not fit: {shortage(device, 'a rank')}")
+    elif device is not None and device.capacity is not None and device.without:
+        found.append(f"may not fit: {device.without} are not known, and a rank needs {_of(device.low, device)} beside")
     elif device is not None and device.surely_fits is False:
         found.append(f"may not fit: {_at_most(device, 'a rank')}")
     if host is not None and host.fits is False:
@@ -36,6 +38,8 @@ def refusals(estimate: Estimate | None) -> list[str]:
     """Why a run cannot start. Of a rank's GPU what is expected counts; of a node's host, about
     which less is known, the low estimate."""
     found: list[str] = []
+    if estimate is not None and estimate.bounded:
+        return found
     if estimate is not None and estimate.device is not None and estimate.device.fits is False:
         found.append(shortage(estimate.device, "a rank"))
     host = estimate.host if estimate is not None else None

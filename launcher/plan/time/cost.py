@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conf import flops
-from launcher.plan.memory.estimate import Subject, attention_of
+from launcher.plan.memory.estimate import Subject, attention_of, held_by
 from launcher.plan.memory.held import BYTES
 from launcher.plan.memory.layers import stacks_of
 from launcher.plan.shapes.decoders import FAMILIES
@@ -38,10 +38,10 @@ class Cost:
 
 def cost_of(subject: Subject) -> Cost | None:
     """The cost of the subject's model under its method; None where not even the number of parameters is known."""
-    parameters = subject.parameters
-    if not parameters:
+    parameters, held = subject.parameters, held_by(subject)
+    if not parameters or held is None:
         return None
-    trained = parameters if subject.trainable is None else subject.trainable
+    trained = held.trainable
     if subject.shape is None or subject.trained is None:
         each = flops.each(True, True) if trained >= parameters else flops.each(False, True)
         layers = int(subject.model.get("num_hidden_layers") or 0)
@@ -65,7 +65,7 @@ def _operations(subject: Subject, shape: Shape) -> tuple[float, float]:
     assert subject.trained is not None
     own = {weight.name for weight in subject.trained.own}
     passed = bool(subject.config.method.peft)
-    share = routed_share(subject)
+    share = flops.routed_share(subject.model)
     paired = len(shape.stacks) > 1
     linear, source = 6.0 * sum(subject.trained.beside), 0.0
     for weight in shape.weights:
@@ -89,13 +89,6 @@ def _multiplies(weight: Weight, shape: Shape, subject: Subject) -> bool:
         return True
     tied = shape.tied or (len(shape.stacks) > 1 and not shape.of(Group.head))
     return tied and weight.shape[0] == subject.model.get("vocab_size")
-
-
-def routed_share(subject: Subject) -> float:
-    """The share of the experts that a token meets."""
-    model = subject.model
-    experts = model.get("num_local_experts") or model.get("num_experts") or 0
-    return flops.routed_share(float(model.get("num_experts_per_tok") or 0), float(experts))
 
 
 def _queries(subject: Subject) -> int:
