@@ -8,7 +8,7 @@ from typing import Optional
 
 @dataclass(frozen=True)
 class Board:
-    """A dashboard. `runs` are ids, `group` is a sweep's; with neither it is about all runs of the project.
+    """A dashboard. `runs` are their ids on W&B, `group` is a sweep's; with neither it is about all runs of the project.
 
     `metrics` are the names that the runs have logged: what none of them has gets no panel. `parameters` are the keys
     that a sweep varies, `metric` is what it is judged by, `greater` whether more of that is better. `kept` is the file

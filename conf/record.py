@@ -6,6 +6,7 @@ folder that a person moved between versions.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -112,6 +113,11 @@ class Plan:
     def layout(self) -> Layout:
         """The layout at the planned world size."""
         return self.layouts[self.topology.world_size]
+
+    @property
+    def wandb_id(self) -> str:
+        """The id of its run on W&B: folders of several people in a project may hold runs of the same id."""
+        return f"{self.run_id}-{hashlib.sha256(self.run_dir.encode()).hexdigest()[:6]}"
 
 
 class UnreadableError(ValueError):

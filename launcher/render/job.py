@@ -88,7 +88,7 @@ def script_environment(plan: Plan, facts: Facts) -> dict[str, str]:
     if tracking.name is Tracker.none:
         return {**values, "WANDB_MODE": "disabled"}
     given = {
-        "WANDB_RUN_ID": plan.run_id,
+        "WANDB_RUN_ID": plan.wandb_id,
         "WANDB_RESUME": "allow",
         "WANDB_MODE": tracking.mode.value,
         "WANDB_DIR": plan.run_dir,

@@ -56,9 +56,10 @@ def board_of_runs(runs: Sequence[RunFolder], named: bool) -> Board:
     metrics = logged(runs)
     if not named:
         return Board(tracking.project, tracking.project, tracking.entity, metrics=metrics)
-    ids = [read_plan(run.run_json).run_id for run in runs]
+    plans = [read_plan(run.run_json) for run in runs]
     kept = str(runs[0].wandb / FILE) if len(runs) == 1 and runs[0].wandb.is_dir() else None
-    return Board(_title(ids), tracking.project, tracking.entity, runs=ids, metrics=metrics, kept=kept)
+    title, ids = _title([plan.run_id for plan in plans]), [plan.wandb_id for plan in plans]
+    return Board(title, tracking.project, tracking.entity, runs=ids, metrics=metrics, kept=kept)
 
 
 def board_of_sweep(folder: sweeps.SweepFolder, runs: Sequence[RunFolder]) -> Board:

@@ -23,6 +23,7 @@ from conf.forecast import Forecast, Span
 from conf.layout import EXPORT_RECORD, MANIFEST, RunFolder
 from conf.metrics import merge_steps
 from conf.outcome import Outcome, State, StopReason, read_stop, write_outcome
+from conf.record import read_plan
 from conf.schema import ArtifactFiles, LogModel, RunConfig, TrackingMode
 from tests.dist.runs import write_plan
 from tests.slurm.live import lines, outcome, process_of
@@ -109,7 +110,7 @@ def test_a_server_that_fails_costs_no_run_and_a_push_completes(
         pushed = []
         for _ in range(2):
             assert f"{len(merge_steps(lines(folder.metrics)))} steps" in muster(tmp_path, "push", path.name)
-            pushed.append(second.run(path.name).history)
+            pushed.append(second.run(read_plan(folder.run_json).wandb_id).history)
     assert pushed[0] == pushed[1]
     assert not [path for path in path.rglob("*") if path.is_file() and holds_canary(path.read_bytes())]
     assert not holds_canary((server.traffic() + second.traffic()).encode())
@@ -144,7 +145,7 @@ def test_a_push_puts_right_what_attempts_did_twice(server: WandbServer, tmp_path
     argv = [sys.executable, "-m", "train", "push", str(folder.path), "--follow"]
     process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
-    while not (server.runs and len(server.run(plan.run_id).rows) >= 2):
+    while not (server.runs and len(server.run(plan.wandb_id).rows) >= 2):
         assert time.monotonic() < deadline, "nothing was sent while it follows"
         time.sleep(0.2)
     redone = [{"step": step, "attempt": 1, "time": 2.0, "train/loss": 10.0 + step} for step in (2, 3, 4)]
@@ -152,7 +153,7 @@ def test_a_push_puts_right_what_attempts_did_twice(server: WandbServer, tmp_path
     write_outcome(folder.outcome, Outcome(State.done, "all steps are done", 4, 1, 3.0, metrics={"eval/loss": 4.0}))
     said, _ = process.communicate(timeout=200)
     assert process.returncode == 0, said
-    run = server.run(plan.run_id)
+    run = server.run(plan.wandb_id)
     rows = run.history
     assert [(row["train/global_step"], row["train/loss"]) for row in rows] == [(1, 1), (2, 12), (3, 13), (4, 14)]
     assert rows[-1]["eval/loss"] == 4
@@ -174,7 +175,7 @@ def test_three_attempts_are_one_run_with_its_story_and_messages(server: WandbSer
         for step in steps:
             journal.metrics(step, {"train/loss": 1.0 / step, "perf/step_time_s": 0.5})
         if attempt == 1:
-            wait_for(lambda: any(row.get("train/global_step") == 5 for row in server.run(plan.run_id).rows))
+            wait_for(lambda: any(row.get("train/global_step") == 5 for row in server.run(plan.wandb_id).rows))
             tracker.close("failed")  # its process dies; what follows is what its agent and `decide` write
             reason = f"rank 1 on beta did not come: {SECRETS['HF_TOKEN']}"
             journal.event("hang", rank=1, host="beta", reason=reason)
@@ -182,16 +183,19 @@ def test_three_attempts_are_one_run_with_its_story_and_messages(server: WandbSer
             write_outcome(folder.outcome, failed)
             journal.event("attempt_ended", state="failed", reason=failed.reason)
             start_last_word([sys.executable, "-m", "train", "last-word", str(folder.path)], attempt, goes_on=True)
-            assert [alert["title"] for alert in server.run(plan.run_id).alerts[1:]] == [f"{plan.run_id}: hang"]
-            assert (server.run(plan.run_id).preempting, server.run(plan.run_id).summary["state"]) == (True, "failed")
+            assert [alert["title"] for alert in server.run(plan.wandb_id).alerts[1:]] == [f"{plan.run_id}: hang"]
+            assert (server.run(plan.wandb_id).preempting, server.run(plan.wandb_id).summary["state"]) == (
+                True,
+                "failed",
+            )
             continue
         state = State.done if attempt == 2 else State.preempted
         write_outcome(folder.outcome, Outcome(state, state.value, steps[-1], attempt, time.time()))
         journal.event("attempt_ended", state=state.value, reason=state.value)
         tracker.close(state.value)
-        run = server.run(plan.run_id)
+        run = server.run(plan.wandb_id)
         assert (run.preempting, run.summary["state"], run.exit_code) == (True, state.value, int(attempt == 0))
-    assert list(server.runs) == [f"muster/{plan.run_id}"]
+    assert list(server.runs) == [f"muster/{plan.wandb_id}"]
     rows = [row for row in run.rows if "train/loss" in row]
     assert [row["train/global_step"] for row in rows] == [1, 2, 3, 4, 5, 5, 6, 7]
     assert [row["run/attempt"] for row in rows] == [0, 0, 0, 1, 1, 2, 2, 2]
@@ -223,7 +227,7 @@ def test_the_config_has_all_that_decides_a_run(server: WandbServer, tmp_path: Pa
     tracker = Tracker.open(plan, folder, 0, patience=Patience(close_s=60))
     assert tracker is not None
     tracker.close("done")
-    found = {name: held["value"] for name, held in server.run(plan.run_id).config.items() if name != "_wandb"}
+    found = {name: held["value"] for name, held in server.run(plan.wandb_id).config.items() if name != "_wandb"}
     assert found["optim"]["learning_rate"] == plan.config.optim.learning_rate
     muster = found["muster"]
     assert muster["deepspeed"] == json.loads(json.dumps(plan.layout.deepspeed))
@@ -232,7 +236,7 @@ def test_the_config_has_all_that_decides_a_run(server: WandbServer, tmp_path: Pa
     assert muster["batch"]["world_size"] == plan.topology.world_size
     assert muster["topology"]["start"] == plan.topology.start
     assert muster["predicted"] == expected
-    assert expected.items() <= server.run(plan.run_id).summary.items()
+    assert expected.items() <= server.run(plan.wandb_id).summary.items()
     assert found["cluster"]["env"] == {"HF_TOKEN": "***"}
     assert not holds_canary(server.traffic().encode())
 
@@ -247,15 +251,16 @@ def test_the_stop_button_ends_a_real_run_saved(server: WandbServer, tmp_path: Pa
     (run,) = server.runs.values()
     server.press_stop(run.name)
     said, _ = process.communicate(timeout=200)
-    folder = RunFolder(tmp_path / "runs" / run.name)
+    (path,) = tmp_path.glob("runs/tracked-*")
+    folder = RunFolder(path)
     assert outcome(folder)["state"] == "stopped", said
     assert folder.manifest(outcome(folder)["step"]).exists()
     assert (run.summary["state"], run.exit_code) == ("stopped", 0)
-    status = muster(tmp_path, "status", run.name)
+    status = muster(tmp_path, "status", path.name)
     assert f"{server.url}/tester/muster/runs/{run.name}" in status
     run.stop = False  # as the service is expected to: not seen there
     more = outcome(folder)["step"] + 3
-    muster(tmp_path, "resume", run.name, f"train.max_steps={more}", "--force")
+    muster(tmp_path, "resume", path.name, f"train.max_steps={more}", "--force")
     assert outcome(folder)["state"] == "done"
     assert len(server.runs) == 1
     steps = [row["train/global_step"] for row in run.rows if "train/loss" in row]
@@ -270,15 +275,16 @@ def test_a_killed_rank_is_told_by_the_job_s_last_word(server: WandbServer, tmp_p
     process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: any(run.rows for run in server.runs.values()), 200)
     (run,) = server.runs.values()
-    folder = RunFolder(tmp_path / "runs" / run.name)
+    (path,) = tmp_path.glob("runs/tracked-*")
+    folder = RunFolder(path)
     os.kill(process_of(folder.attempt(0).rank_log(0, 0)), signal.SIGKILL)
     said, _ = process.communicate(timeout=200)
     assert outcome(folder)["state"] == "failed", said
-    assert [alert["title"] for alert in run.alerts] == [f"{run.name}: failed"]
+    assert [alert["title"] for alert in run.alerts] == [f"{path.name}: failed"]
     assert "killed by SIGKILL" in run.alerts[0]["text"]
     assert (run.summary["state"], run.exit_code, run.complete) == ("failed", 1, True)
     assert "run/goodput" in run.summary
-    muster(tmp_path, "push", run.name)
+    muster(tmp_path, "push", path.name)
     assert len(run.alerts) == 1  # told once, whoever mirrors it
 
 
@@ -287,13 +293,13 @@ def test_the_stop_button_writes_stop_and_interrupts_nobody(server: WandbServer, 
     tracker = Tracker.open(plan, folder, 0, patience=Patience(close_s=60))
     assert tracker is not None
     Journal(folder, 0).metrics(1, {"train/loss": 1.0})
-    wait_for(lambda: bool(server.runs and server.run(plan.run_id).rows))
+    wait_for(lambda: bool(server.runs and server.run(plan.wandb_id).rows))
     assert read_stop(folder.stop) is None
-    server.press_stop(plan.run_id)
+    server.press_stop(plan.wandb_id)
     Journal(folder, 0).metrics(2, {"train/loss": 1.0})  # the answer to it carries the word
     wait_for(lambda: read_stop(folder.stop) is StopReason.stopped)
     tracker.close("stopped")
-    assert server.run(plan.run_id).summary["state"] == "stopped"
+    assert server.run(plan.wandb_id).summary["state"] == "stopped"
 
 
 @pytest.mark.parametrize("files", list(ArtifactFiles), ids=lambda files: files.value)
@@ -321,9 +327,9 @@ def test_models_are_artifacts_and_answers_tables(files: ArtifactFiles, server: W
     tracker.close("done")
     found = {made.about["artifactCollectionName"]: made for made in server.artifacts if made.committed}
     tables = {name for name in found if "samplesvalidation" in name}
-    assert set(found) - tables == {f"model-{plan.run_id}", f"checkpoint-{plan.run_id}"}
+    assert set(found) - tables == {f"model-{plan.wandb_id}", f"checkpoint-{plan.wandb_id}"}
     for name, path, alias in (("model", model, "final_model"), ("checkpoint", states, "checkpoint_global_step_2")):
-        made = found[f"{name}-{plan.run_id}"]
+        made = found[f"{name}-{plan.wandb_id}"]
         assert alias in {given["alias"] for given in made.about["aliases"]}
         assert json.loads(made.about["metadata"])["files"] == {path.name: f"of {path.name}"}
         if files is ArtifactFiles.upload:

@@ -13,6 +13,7 @@ import pytest
 
 from conf.board import Board
 from conf.layout import RunFolder
+from conf.record import read_plan
 from conf.schema import RunConfig
 from launcher.problems import NotFoundError
 from launcher.send.dashboard import board_of_runs, board_of_sweep, show_dashboard
@@ -53,8 +54,10 @@ def titles(board: Board) -> dict[str, list[str]]:
 
 
 def test_a_board_of_a_run_has_what_the_run_has_logged(tmp_path: Path) -> None:
-    board = board_of_runs([write_run(tmp_path / "demo-1a2b3c4d")], named=True)
-    assert (board.runs, board.group, board.parameters) == (["demo-1a2b3c4d-00000000"], None, [])
+    run = write_run(tmp_path / "demo-1a2b3c4d")
+    board = board_of_runs([run], named=True)
+    assert (board.runs, board.group, board.parameters) == ([read_plan(run.run_json).wandb_id], None, [])
+    assert board.title == "demo-1a2b3c4d-00000000"
     assert titles(board) == {
         "Loss and evaluation": ["Training loss", "Evaluation loss", "accuracy"],
         "Stability": ["Gradient norm"],

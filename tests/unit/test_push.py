@@ -112,7 +112,7 @@ def test_what_a_dead_attempt_reached_is_not_sent(server: WandbServer, tmp_path: 
     argv = [sys.executable, "-m", "train", "push", str(folder.path)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
     assert (done.returncode, done.stdout[:8]) == (0, "5 steps "), done.stderr
-    run = server.run(read_plan(folder.run_json).run_id)
+    run = server.run(read_plan(folder.run_json).wandb_id)
     losses = [(row["train/global_step"], row["train/loss"]) for row in run.history if "train/loss" in row]
     assert losses == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 2.0)]
     assert [row["train/global_step"] for row in run.history if "nodes/count" in row] == [2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -18,9 +19,12 @@ from conf.layout import RunFolder
 from conf.record import Batch, Device, Layout, Plan, Topology
 from conf.schema import LogModel, RunConfig, TrackingMode
 from conf.schema import Tracker as TrackerName
+from launcher.facts.facts import Facts
+from launcher.render.job import script_environment
 from launcher.sweep.tracked import tracked
 from tests.wandb_server import WandbServer
 from train.metrics.journal import Journal
+from train.tracking.describe import run_arguments
 from train.tracking.redaction import redacted
 from train.tracking.sdk import Patience, require_server
 from train.tracking.track import Tracker
@@ -132,7 +136,7 @@ def test_an_offline_run_reads_back_complete_and_without_secrets(folder: RunFolde
     assert [row["train/global_step"] for row in rows] == [1, 2, 3]
     assert [row["train/loss"] for row in rows] == [1.0, 0.5, 1 / 3]
     (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
-    assert (run.run_id, run.project, list(run.tags)) == ("demo-1a2b3c4d", "muster", ["a tag"])
+    assert (run.run_id, run.project, list(run.tags)) == (plan(folder).wandb_id, "muster", ["a tag"])
     assert (run.display_name, run.run_group, run.job_type) == ("demo-1a2b3c4d", "", "train")
     config = {update.key: json.loads(update.value_json) for update in run.config.update}
     assert config["optim"]["learning_rate"] == 1e-5
@@ -173,7 +177,19 @@ def test_a_point_of_a_sweep_is_found_by_its_group_and_its_own_overrides(folder: 
     tracker.close("done")
     (run,) = [record.run for record in records(folder) if record.WhichOneof("record_type") == "run"]
     assert (run.run_group, run.display_name) == ("demo-99887766", "optim.learning_rate=1e-5 train.seed=2")
-    assert (run.run_id, list(run.tags), run.job_type) == ("demo-1a2b3c4d", ["a tag"], "train")
+    assert (run.run_id, list(run.tags), run.job_type) == (point.wandb_id, ["a tag"], "train")
+
+
+def test_runs_of_several_folders_are_several_on_w_and_b(folder: RunFolder) -> None:
+    """The same command of a colleague or in a second run_root; a program of one's own is told the same id as W&B."""
+    own = plan(folder)
+    other = replace(own, run_dir=f"/home/ada{own.run_dir}")
+    assert (own.run_id, own.wandb_id) == (other.run_id, replace(own).wandb_id)
+    assert own.wandb_id != other.wandb_id
+    for one in (own, other):
+        assert re.fullmatch(rf"{one.run_id}-[0-9a-f]{{6}}", one.wandb_id)
+        told = script_environment(one, Facts(run_root="/", cwd="/", python="python3", cpu_count=1))
+        assert told["WANDB_RUN_ID"] == run_arguments(one, folder, 0)["id"] == one.wandb_id
 
 
 def test_a_dead_server_becomes_an_offline_run(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +253,7 @@ def test_a_run_goes_to_the_server_of_the_login(folder: RunFolder, monkeypatch: p
         assert tracker is not None
         tracker.close("done")
     assert warnings == []
-    assert [row["train/loss"] for row in server.run(online.run_id).history] == [1.0, 0.5, 1 / 3]
+    assert [row["train/loss"] for row in server.run(online.wandb_id).history] == [1.0, 0.5, 1 / 3]
 
 
 def test_no_key_is_said_before_wandb_could_ask_for_one(folder: RunFolder) -> None:

@@ -25,7 +25,7 @@ def run_arguments(plan: Plan, folder: RunFolder, attempt: int) -> dict[str, Any]
     """What wandb.init is told of a run, but for mode and settings: the same id in every attempt, no secrets."""
     tracking = plan.config.tracking
     return {
-        "id": plan.run_id,
+        "id": plan.wandb_id,
         "name": tracking.run_name or plan.run_id,
         "project": tracking.project,
         "entity": tracking.entity,

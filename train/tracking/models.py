@@ -19,10 +19,9 @@ def log_export(run: Any, plan: Plan, folder: RunFolder, outcome: Outcome) -> Non
     """The verified export, and the adapter where there is one; a version that is there already is no new one."""
     step = outcome.best_step or outcome.step
     metadata = {**outcome.metrics, "step": step, "verified": True}
-    for path, suffix in ((folder.export, ""), (folder.adapter, "-adapter")):
+    for path, what in ((folder.export, "model"), (folder.adapter, "adapter")):
         if path.is_dir():
-            name = f"model-{plan.run_id}{suffix}"
-            _log(run, plan, path, name, ["final_model", f"step-{step}"], metadata, stays=True)
+            _log(run, plan, path, f"{what}-{plan.wandb_id}", ["final_model", f"step-{step}"], metadata, stays=True)
 
 
 def log_checkpoint(run: Any, plan: Plan, folder: RunFolder, step: int) -> None:
@@ -30,7 +29,7 @@ def log_checkpoint(run: Any, plan: Plan, folder: RunFolder, step: int) -> None:
     path = folder.checkpoint(step)
     if folder.manifest(step).exists():
         aliases = [f"checkpoint_global_step_{step}"]
-        _log(run, plan, path, f"checkpoint-{plan.run_id}", aliases, {"step": step}, stays=False)
+        _log(run, plan, path, f"checkpoint-{plan.wandb_id}", aliases, {"step": step}, stays=False)
 
 
 def _log(

@@ -35,7 +35,7 @@ GOES_ON = (State.preempted, State.time_limit)
 class Tracker:
     """The mirror of one attempt. `close` comes back within `Patience.close_s`; nothing here raises.
 
-    One W&B run for the Muster run: its id is the run's, resumed over every attempt.
+    One W&B run for the Muster run (`Plan.wandb_id`), resumed over every attempt.
     """
 
     def __init__(
