@@ -47,6 +47,28 @@ GPUS = {
 """By words of a device's name, the telling ones first."""
 
 
+_SLICE = re.compile(r"(\d+)g\.(\d+)gb", re.IGNORECASE)
+SEVENTHS = 7
+"""Slices of operations that a GPU has, of which an instance of MIG gets the first number of its name."""
+
+
+def slice_of(name: str) -> tuple[int, int] | None:
+    """Sevenths of a GPU's operations and GB of memory of an instance of MIG, by a name such as `NVIDIA H100 80GB HBM3
+    MIG 1g.10gb` or Slurm's `h100_1g.10gb`; None for a whole GPU."""
+    found = _SLICE.search(name)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def gpu_by_name(name: str) -> Gpu | None:
+    """The figures of a GPU by its name, of an instance of MIG its share; None for one that is not known."""
+    kind, part = kind_of(name), slice_of(name)
+    if kind is None or part is None:
+        return None if kind is None else GPUS[kind]
+    whole, share = GPUS[kind], part[0] / SEVENTHS
+    # instances reach each other through the host alone
+    return Gpu(share * whole.operations, share * whole.memory, share * whole.host, share * whole.host)
+
+
 def kind_of(name: str) -> str | None:
     """The key of `GPUS` for a name such as `NVIDIA H100 80GB HBM3`, `NVIDIA A100-SXM4-80GB` or Slurm's `h100`."""
     words = set(re.split(r"[\s_-]+", name.upper()))
@@ -54,11 +76,13 @@ def kind_of(name: str) -> str | None:
 
 
 def name_of(name: str) -> str:
-    """What a GPU is called where its memory does not matter: `A100`, `H100 PCIe`; `gpu` for one that is not known."""
-    return (kind_of(name) or "gpu").removesuffix(" 80GB")
+    """What a GPU is called where its memory does not matter: `A100`, `H100 PCIe`, `H100 1g.10gb`; `gpu` for one that is
+    not known."""
+    part = slice_of(name)
+    return (kind_of(name) or "gpu").removesuffix(" 80GB") + (f" {part[0]}g.{part[1]}gb" if part else "")
 
 
 def peak_by_name(name: str) -> float | None:
     """Dense bf16 operations a second of a GPU; None for one that is not known."""
-    kind = kind_of(name)
-    return None if kind is None else GPUS[kind].operations
+    gpu = gpu_by_name(name)
+    return None if gpu is None else gpu.operations

@@ -70,7 +70,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition; limits are None where it has none, resources those of its smallest node."""
+    """A partition; limits are None where it has none, resources those of its smallest node.
+
+    `most_cpus` and `most_mem_mib` are those of its largest one, 0 where all are alike, None where sinfo says only that
+    there are larger ones (`40+`).
+    """
 
     name: str
     default: bool
@@ -81,6 +85,8 @@ class Partition:
     cpus_per_node: int
     mem_mib_per_node: int
     gres: str
+    most_cpus: int | None = 0
+    most_mem_mib: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,8 @@ def partitions(output: str) -> list[Partition]:
             cpus_per_node=int(cpus.rstrip("+")),
             mem_mib_per_node=int(memory.rstrip("+")),
             gres="" if gres == "(null)" else gres,
+            most_cpus=None if cpus.endswith("+") else 0,
+            most_mem_mib=None if memory.endswith("+") else 0,
         )
         found[name] = _joined(found[name], part) if name in found else part
     return list(found.values())
@@ -202,4 +210,14 @@ def _joined(one: Partition, other: Partition) -> Partition:
         cpus_per_node=min(one.cpus_per_node, other.cpus_per_node),
         mem_mib_per_node=min(one.mem_mib_per_node, other.mem_mib_per_node),
         gres=",".join(sorted({gres for gres in (one.gres, other.gres) if gres})),
+        most_cpus=_most((one.cpus_per_node, one.most_cpus), (other.cpus_per_node, other.most_cpus)),
+        most_mem_mib=_most((one.mem_mib_per_node, one.most_mem_mib), (other.mem_mib_per_node, other.most_mem_mib)),
     )
+
+
+def _most(one: tuple[int, int | None], other: tuple[int, int | None]) -> int | None:
+    """Of the smallest and the largest of two groups of nodes, the largest of all; 0 where all are alike."""
+    sizes = [size for size in (*one, *other) if size]
+    if one[1] is None or other[1] is None:
+        return None
+    return max(sizes) if len(set(sizes)) > 1 else 0

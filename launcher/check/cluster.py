@@ -157,9 +157,10 @@ def _partition_problems(cluster: ClusterConfig, facts: Facts) -> Iterator[Proble
     if limit and allowed and limit > allowed:
         rule = f"is more than the time limit of partition {partition.name}"
         yield Problem("cluster.time", str(cluster.time), rule, f"'{duration.written(allowed)}'")
-    cores = partition.cpus_per_node
+    cores = partition.cpus_per_node if partition.most_cpus == 0 else partition.most_cpus
     if cluster.cpus_per_task and cores and cluster.cpus_per_task > cores:
-        rule = f"is more than the {cores} cores of a node in partition {partition.name}"
+        whose = "the largest node" if partition.most_cpus else "a node"
+        rule = f"is more than the {cores} cores of {whose} in partition {partition.name}"
         yield Problem("cluster.cpus_per_task", str(cluster.cpus_per_task), rule, str(cores))
 
 

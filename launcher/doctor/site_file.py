@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from conf.gpus import slice_of
 from launcher.doctor.links import Adapter, Interface
 from launcher.doctor.site import Site, gpus
 from launcher.doctor.storage import Place
@@ -114,7 +115,8 @@ def _time(site: Site, partition: Partition) -> Iterator[Entry]:
 def _resources(partition: Partition) -> Iterator[Entry]:
     kinds = gpus(partition)
     if kinds:
-        kind, count = max(kinds.items(), key=lambda item: item[1])
+        whole = {kind: count for kind, count in kinds.items() if not slice_of(kind)}
+        kind, count = max((whole or kinds).items(), key=lambda item: item[1])
         if len(kinds) > 1:
             found = ", ".join(f"{name or 'untyped'} × {number}" for name, number in kinds.items())
             named = quoted(f"gpu:{kind}:{count}" if kind else f"gpu:{count}")

@@ -620,3 +620,13 @@ def test_a_named_model_is_not_replaced_by_a_new_one_in_silence(words: tuple[str,
 )
 def test_a_named_model_of_which_something_is_taken_is_right(words: tuple[str, ...]) -> None:
     assert check(config_of((*words, *NAMED)), FACTS) == []
+
+
+@pytest.mark.parametrize(("most", "refused"), [(0, "cores of a node"), (128, ""), (100, "largest node"), (None, "")])
+def test_cores_are_refused_above_those_of_the_largest_node_alone(most: int | None, refused: str) -> None:
+    partition = Partition("gpu", True, True, 8, 4, 86400, 40, 190_000, "gpu:h100:4,gpu:v100:4", most)
+    facts = replace(FACTS, slurm=SlurmFacts(partitions=(partition,)))
+    config = config_of(ON_SLURM, cluster__gres="gpu:h100:4", cluster__constraint="h100", cluster__cpus_per_task=112)
+    found = [problem.rule for problem in check(config, facts) if problem.key == "cluster.cpus_per_task"]
+    assert len(found) == bool(refused)
+    assert all(refused in rule for rule in found)

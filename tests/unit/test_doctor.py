@@ -148,6 +148,16 @@ def test_gpus_of_a_partition(gres: str, expected: dict[str, int]) -> None:
     assert gpus(partition(gres=gres)) == expected
 
 
+def test_a_site_file_asks_for_whole_gpus_where_there_are_slices_too() -> None:
+    place = storage.Place(Path("/shared/python"), "/shared", "lustre", None)
+    found = site(partition("gpu", "gpu:h100:8,gpu:h100_1g.10gb:56"))
+    written = site_file.site_file(found, site_file.Here(place, place), "on x")
+    assert "\ngres: 'gpu:h100:8'" in written
+    assert "\ngpus_per_node: 8" in written
+    slices = site_file.site_file(site(partition("gpu", "gpu:h100_1g.10gb:56")), site_file.Here(place, place), "on x")
+    assert "\ngpus_per_node: 56" in slices
+
+
 def test_the_partition_to_begin_with() -> None:
     spot = Policy(preemptions={"spot": Preemption(PreemptMode.cancel, 60)})
     cpu, gpu = partition("cpu", default=True), partition("gpu", "gpu:8")

@@ -13,10 +13,12 @@ from conf.estimate import Estimate, Moment, Need, Term
 from conf.outcome import State
 from conf.record import Plan
 from launcher.facts.model import ModelFacts
+from launcher.facts.slurm import SlurmFacts
 from launcher.plan.memory.activations import CHUNK, Work, activations_of
 from launcher.plan.memory.changes import changes_that_fit
-from launcher.plan.memory.devices import usable_gib
+from launcher.plan.memory.devices import gpu_memory, usable_gib
 from launcher.plan.memory.held import Held
+from launcher.plan.memory.host import host_capacity
 from launcher.plan.memory.layers import Attention, stacks_of
 from launcher.plan.memory.states import BACKWARD, IDLE, STEP, parts_of, total
 from launcher.plan.memory.verdict import disk_warnings, memory_warnings, refusals
@@ -25,6 +27,7 @@ from launcher.problems import ConfigurationError
 from launcher.send.proposal import Proposal, require_fit
 from launcher.why.change import Case
 from launcher.why.memory import predicted_memory, what_fits
+from slurm.parse import Partition
 from tests.unit.planned import FACTS, config_of, facts_of
 
 GIGA = 10**9
@@ -152,11 +155,50 @@ def test_scores_and_masks_grow_with_the_square_of_the_length(kind: Attention) ->
         ("h200", 139.8),
         ("a100", 39.4),
         ("Tesla V100-SXM2-32GB", 31.7),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 9.5),
+        ("h100_3g.40gb", 38.0),
+        ("1g.5gb", 4.8),
         ("a card nobody knows", None),
     ],
 )
 def test_memory_of_a_gpu_by_its_name(name: str, gib: float | None) -> None:
     assert usable_gib(name) == gib
+
+
+MIXED = "gpu:h100:4(S:0-1),gpu:v100:4"
+
+
+@pytest.mark.parametrize(
+    ("gres", "overrides", "gib"),
+    [
+        (MIXED, ["cluster.gpus_per_node=4"], 15.8),
+        (MIXED, ["cluster.gres=gpu:h100:4"], 79.1),
+        (MIXED, ["cluster.gres=gpu:4", "cluster.constraint='h100&ib'"], 79.1),
+        ("gpu:h100:4", ["cluster.gres=gpu:4"], 79.1),
+        ("gpu:h100:8,gpu:h100_1g.10gb:56", ["cluster.gres=gpu:4"], 9.5),
+        ("gpu:h100:8", ["cluster.gres=gpu:1g.10gb:1"], 9.5),
+        ("gpu:h100:8,gpu:unheard:4", ["cluster.gres=gpu:4"], None),
+    ],
+)
+def test_of_several_kinds_in_a_partition_the_smallest_counts(
+    gres: str, overrides: list[str], gib: float | None
+) -> None:
+    facts = facts_of(slurm=SlurmFacts(partitions=(Partition("gpu", True, True, 8, 4, None, 64, 500_000, gres),)))
+    found, source = gpu_memory(config_of("cluster=slurm", *overrides).cluster, facts)
+    assert found == (None if gib is None else int(gib * (1 << 30)))
+    assert ("smallest of h100, v100" in source) == (gib == 15.8)
+
+
+@pytest.mark.parametrize("given", ["cluster.mem='0'", "cluster.exclusive=true"])
+def test_nodes_that_differ_have_no_memory_that_is_known(given: str) -> None:
+    def capacity(most: int | None) -> int | None:
+        partition = Partition("gpu", True, True, 8, 4, None, 64, 500_000, "gpu:h100:8", 0, most)
+        facts = facts_of(slurm=SlurmFacts(partitions=(partition,)))
+        return host_capacity(config_of("cluster=slurm", given), facts)[0]
+
+    assert capacity(0) == 500_000 << 20
+    assert capacity(None) is None
+    assert capacity(2_000_000) is None
 
 
 def planned(*overrides: str) -> tuple[Plan, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 from pathlib import Path
 
@@ -63,8 +64,18 @@ def test_partitions() -> None:
         ("debug", "down", "infinite", "1", "1-2", "4", "24105", "(null)"),
     ]
     main, debug = parse.partitions("\n".join(SEPARATOR.join(fields) for fields in lines))
-    assert main == parse.Partition("main", True, True, 4, None, 43200, 4, 24105, "gpu:h100:8")
+    assert main == parse.Partition("main", True, True, 4, None, 43200, 4, 24105, "gpu:h100:8", None, 900000)
     assert debug == parse.Partition("debug", False, False, 1, 2, None, 4, 24105, "")
+
+
+def test_the_largest_node_of_a_partition_is_kept_beside_the_smallest() -> None:
+    """In whatever order sinfo tells of them."""
+    sizes = (("128", "2000000"), ("40", "190000"), ("64", "190000"))
+    for order in itertools.permutations(sizes):
+        lines = [SEPARATOR.join(("main", "up", "1:00", "2", "1-4", *size, "(null)")) for size in order]
+        (found,) = parse.partitions("\n".join(lines))
+        assert (found.cpus_per_node, found.most_cpus) == (40, 128)
+        assert (found.mem_mib_per_node, found.most_mem_mib) == (190000, 2000000)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from conf.forecast import Correction, Forecast
+from conf.gpus import gpu_by_name, name_of
 from conf.schema import RunConfig
 from launcher.facts.model import ModelFacts
 from launcher.facts.speed import MeasuredSave
@@ -194,3 +195,16 @@ def test_what_lies_around_the_steps_is_counted() -> None:
     lines = "\n".join(time_page.lines(found))
     assert all(name in lines for name in besides)
     assert {part.name for part in forecast(*GPUS).around} == {START, SAVE}
+
+
+def test_an_instance_of_a_gpu_has_its_share_alone() -> None:
+    whole, part = gpu_by_name("NVIDIA H100 80GB HBM3"), gpu_by_name("NVIDIA H100 80GB HBM3 MIG 2g.20gb")
+    assert whole is not None
+    assert part is not None
+    assert part.operations == pytest.approx(whole.operations * 2 / 7)
+    assert part.peers <= whole.host
+    assert name_of("h100_2g.20gb") == name_of("NVIDIA H100 80GB HBM3 MIG 2g.20gb") == "H100 2g.20gb"
+    topology, _ = make_topology(config_of("cluster=slurm", "cluster.gres=gpu:h100_2g.20gb:1").cluster, facts_of())
+    machine = machine_of(config_of("cluster=slurm", "cluster.gres=gpu:h100_2g.20gb:1"), facts_of(), topology)
+    assert machine.operations == part.operations
+    assert machine.name == "H100 2g.20gb"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from conf.gpus import slice_of
 from conf.schema import ClusterConfig
 from launcher.facts.facts import Facts
 
@@ -39,7 +40,10 @@ USABLE_GIB = {
 """GiB that a process can take of a GPU, the smaller variant where a name has two: what torch reports as its total
 (makers' data sheets less what driver and ECC keep)."""
 
-_GRES_TYPE = re.compile(r"gpu[:/]([A-Za-z][^:,=()]*)")
+SLICE_SHARE = 0.95
+"""Of the GB in the name of an instance of MIG, the GiB that torch reports (`1g.10gb`: 9.5)."""
+
+_GRES_TYPE = re.compile(r"gpu[:/](?!\d+(?:[,=(]|$))([^:,=()]+)")
 
 
 def gpu_memory(cluster: ClusterConfig, facts: Facts) -> tuple[int | None, str]:
@@ -54,7 +58,10 @@ def gpu_memory(cluster: ClusterConfig, facts: Facts) -> tuple[int | None, str]:
 
 
 def usable_gib(name: str) -> float | None:
-    """GiB by a name such as `NVIDIA A100-SXM4-80GB`, `NVIDIA H100 80GB HBM3` or Slurm's `h100`."""
+    """GiB by a name such as `NVIDIA A100-SXM4-80GB`, `NVIDIA H100 80GB HBM3` or Slurm's `h100`, `h100_1g.10gb`."""
+    part = slice_of(name)
+    if part is not None:
+        return round(SLICE_SHARE * part[1], 1)
     words = set(re.split(r"[\s_-]+", name.upper()))
     known = sorted(USABLE_GIB.items(), key=lambda item: -len(item[0].split()))
     return next((gib for model, gib in known if set(model.upper().split()) <= words), None)
@@ -69,7 +76,17 @@ def gpu_names(cluster: ClusterConfig, facts: Facts) -> list[tuple[str, str]]:
     partitions = facts.slurm.partitions if facts.slurm else ()
     for partition in partitions:
         if partition.name == cluster.partition or (cluster.partition is None and partition.default):
-            offered = _GRES_TYPE.search(partition.gres)
-            if offered:
-                found.append((offered[1], f"partition {partition.name}"))
+            found += _offered(list(dict.fromkeys(_GRES_TYPE.findall(partition.gres))), partition.name, cluster)
     return found
+
+
+def _offered(kinds: list[str], partition: str, cluster: ClusterConfig) -> list[tuple[str, str]]:
+    """The kind of GPU that a partition has; of several the smallest, unless a feature names one."""
+    asked = re.split(r"\W+", (cluster.constraint or "").lower())
+    kinds = [kind for kind in kinds if kind.lower() in asked] or kinds
+    sizes = {kind: usable_gib(kind) for kind in kinds}
+    known = {kind: size for kind, size in sizes.items() if size is not None}
+    if not known or len(known) < len(sizes):
+        return []
+    several = f", the smallest of {', '.join(kinds)}; cluster.gres names one" if len(kinds) > 1 else ""
+    return [(min(known, key=lambda kind: known[kind]), f"partition {partition}{several}")]

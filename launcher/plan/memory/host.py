@@ -90,6 +90,8 @@ def host_capacity(config: RunConfig, facts: Facts) -> tuple[int | None, str]:
     if config.cluster.kind.value == "local":
         return int(facts.memory_gib * GIB) or None, "this machine"
     partition = partition_of(config.cluster, facts)
+    if partition and partition.most_mem_mib != 0 and (given or config.cluster.exclusive):
+        return None, f"nodes of partition {partition.name} differ: give cluster.mem"
     if partition and partition.mem_mib_per_node and (given or config.cluster.exclusive):
         return partition.mem_mib_per_node << 20, f"a node of partition {partition.name}"
     return None, "set cluster.mem"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conf.gpus import GPUS, Gpu, kind_of, name_of
+from conf.gpus import GPUS, Gpu, gpu_by_name, name_of
 from conf.record import Device, Topology
 from conf.schema import Precision, RunConfig
 from launcher.facts.facts import Facts
@@ -72,7 +72,7 @@ def machine_of(config: RunConfig, facts: Facts, topology: Topology) -> Machine:
 
 def _with_gpu(config: RunConfig, facts: Facts, gpus: int) -> Machine:
     cluster = config.cluster
-    kind, gpu, found = gpu_of(config, facts)
+    name, gpu, found, known = gpu_of(config, facts)
     given = cluster.gpu_tflops
     peak = given * 1e12 if given else gpu.operations
     operations = peak * (FP32_SHARE if config.train.precision is Precision.fp32 else 1.0)
@@ -83,10 +83,10 @@ def _with_gpu(config: RunConfig, facts: Facts, gpus: int) -> Machine:
     said = [found, f"{peak / 1e12:.0f} TFLOP/s bf16{' (cluster.gpu_tflops)' if given else ''}"]
     links = [f"{peers / 1e9:.0f} GB/s in a node"]
     links.append(f"{between / 1e9:.0f} GB/s between nodes{'' if cluster.inter_node_gbps else ' (assumed)'}")
-    known = kind is not None or given is not None
+    known = known or given is not None
     return Machine(
         Device.gpu,
-        name_of(kind or ""),
+        name,
         operations,
         gpu.memory,
         peers,
@@ -99,10 +99,10 @@ def _with_gpu(config: RunConfig, facts: Facts, gpus: int) -> Machine:
     )
 
 
-def gpu_of(config: RunConfig, facts: Facts) -> tuple[str | None, Gpu, str]:
-    """The kind of GPU by name and its figures; those of a middling one where nobody says what it is."""
+def gpu_of(config: RunConfig, facts: Facts) -> tuple[str, Gpu, str, bool]:
+    """What the GPU is called, its figures, and whether they are its own: else those of a middling one."""
     for name, source in gpu_names(config.cluster, facts):
-        kind = kind_of(name)
-        if kind is not None:
-            return kind, GPUS[kind], f"{kind} ({source})"
-    return None, GPUS[ASSUMED_GPU], f"an unknown GPU, taken for an {ASSUMED_GPU}"
+        gpu = gpu_by_name(name)
+        if gpu is not None:
+            return name_of(name), gpu, f"{name_of(name)} ({source})", True
+    return name_of(""), GPUS[ASSUMED_GPU], f"an unknown GPU, taken for an {ASSUMED_GPU}", False
