@@ -37,11 +37,18 @@ DATA_STARTS = ("eva", "corda", "lora_ga")
 """Values of `init_lora_weights` that want batches of data before training."""
 
 
-_LLAMAS = {"gate": "gate.weight", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj", "down_proj": "down_proj"}
+_QWENS = {"gate": "gate.weight", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj", "down_proj": "down_proj"}
+_MIXTRALS = {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"}
 FUSED_EXPERTS: Mapping[str, Mapping[str, str]] = {
-    "mixtral": {"gate": "gate.weight", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"},
+    **dict.fromkeys(("mixtral", "minimax", "minimax_m2"), _MIXTRALS),
     **dict.fromkeys(
-        ("qwen3_moe", "qwen3_next", "glm4_moe", "deepseek_v2", "deepseek_v3", "ernie4_5_moe", "olmoe", "dots1"), _LLAMAS
+        (
+            *("afmoe", "cohere2_moe", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots1", "ernie4_5_moe"),
+            *("exaone_moe", "flex_olmo", "glm4_moe", "glm4_moe_lite", "glm4v_moe", "glm_moe_dsa", "hunyuan_v1_moe"),
+            *("longcat_flash", "mellum", "olmoe", "qwen3_moe", "qwen3_next", "qwen3_omni_moe", "qwen3_omni_moe_text"),
+            *("qwen3_omni_moe_thinker", "sarvam_mla", "solar_open", "beam"),
+        ),
+        _QWENS,
     ),
 }
 """Architectures whose experts LoRA changes as the fused weights that transformers 5 makes of them: the name of a target

@@ -88,8 +88,7 @@ def _lora(peft: Mapping[str, Any], shape: Shape, model_type: str) -> Adapter | N
     targets, rank = peft.get("target_modules"), int(peft.get("r") or _DEFAULT_RANK)
     if targets is None:
         return None
-    fused = FUSED_EXPERTS.get(model_type, {}) if shape.of(Group.experts) else {}
-    named = fused_targets(targets, model_type) if fused else []
+    fused, named = FUSED_EXPERTS.get(model_type, {}), fused_targets(targets, model_type)
     if (fused and isinstance(targets, str) and not named) or (named and peft.get("exclude_modules")):
         return None
     chosen = [one for one in shape.weights if is_changed(one, targets, peft) and _leaf(one.module) not in named]

@@ -19,7 +19,8 @@ HELD = "data.validation_size=0.1"
         ((LORA,), "trainable 233k of 1.25M (19 %)"),
         (("method=qlora",), "trainable 233k of 1.25M (19 %), over weights in nf4"),
         (("method=freeze",), "trainable 394k of 1.25M (32 %)"),
-        (("method=ia3",), "counted when the model is loaded"),
+        (("method=ia3",), "trainable 3.07k of 1.25M (0.25 %)"),
+        ((LORA, "method.peft.bias=all"), "counted when the model is loaded"),
     ],
 )
 def test_the_share_that_is_trained(overrides: tuple[str, ...], expected: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import pytest
 
+from conf.adapters import FUSED_EXPERTS
 from conf.schema import RunConfig, TaskName
+from launcher.facts.architecture import Workshop, made_shape
 from launcher.plan.shapes.known import KNOWN, count_parameters, hidden_size, shape_of
 from launcher.plan.trainable import trained_of
 
@@ -106,6 +110,9 @@ METHODS: dict[str, dict[str, Any]] = {
 """What `method` says → trained parameters are counted and compared."""
 
 
+FAMILIES_OF_PEFT = ("mixtral", "qwen2_moe")
+
+
 def made(task: TaskName, model_type: str, shape: dict[str, Any]) -> Any:
     import torch
     from transformers import AutoConfig
@@ -160,6 +167,37 @@ def test_trained_parameters_agree_with_the_method(name: str) -> None:
         assert expected.parameters == trained, (name, task, model_type, shape)
         counted += 1
     assert counted >= 10
+
+
+def test_experts_that_lora_changes_are_those_of_peft() -> None:
+    from peft.utils import transformers_weight_conversion as peft
+    from transformers import CONFIG_MAPPING
+
+    patterns = {kind: one for kind, one in peft._MODEL_TO_CONVERSION_PATTERN.items() if kind in CONFIG_MAPPING}
+    known = {kind: peft._MOE_TARGET_MODULE_MAPPING[one] for kind, one in patterns.items() if one in FAMILIES_OF_PEFT}
+    assert known == FUSED_EXPERTS
+
+
+@pytest.mark.parametrize("kind", ["glm4_moe", "deepseek_v3", "olmoe"])
+def test_lora_on_experts_of_models_that_are_made(kind: str) -> None:
+    from transformers import AutoConfig
+
+    from train.methods.adapter import add_adapter
+
+    own = {**EXPERTS, "n_routed_experts": 4, "kv_lora_rank": 8, "q_lora_rank": 16, "qk_rope_head_dim": 8}
+    own |= {"n_group": 1, "topk_group": 1, "qk_nope_head_dim": 8, "v_head_dim": 8, "pad_token_id": 0}
+    shape = AutoConfig.for_model(kind, **own).to_dict()
+    workshop = Workshop(sys.executable, dict(os.environ))
+    weights = made_shape(shape, CAUSAL, 0, workshop).shape
+    assert weights is not None
+    for targets in ("all-linear", ["o_proj", "down_proj"], ["gate_proj", "up_proj"]):
+        config = RunConfig()
+        config.method.peft = {**LORA, "target_modules": targets}
+        expected = trained_of(config, weights, shape)
+        assert expected is not None
+        model = add_adapter(made(CAUSAL, kind, own), config.method.peft, CAUSAL, 0)
+        assert expected.parameters == sum(one.numel() for one in model.parameters() if one.requires_grad), targets
+        assert expected.counted
 
 
 @pytest.mark.parametrize(
