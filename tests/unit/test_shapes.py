@@ -185,7 +185,14 @@ def test_lora_on_experts_of_models_that_are_made(kind: str) -> None:
     from train.methods.adapter import add_adapter
 
     own = {**EXPERTS, "n_routed_experts": 4, "kv_lora_rank": 8, "q_lora_rank": 16, "qk_rope_head_dim": 8}
-    own |= {"n_group": 1, "topk_group": 1, "qk_nope_head_dim": 8, "v_head_dim": 8, "pad_token_id": 0}
+    own |= {
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 8,
+        "pad_token_id": 0,
+    }
     shape = AutoConfig.for_model(kind, **own).to_dict()
     workshop = Workshop(sys.executable, dict(os.environ))
     weights = made_shape(shape, CAUSAL, 0, workshop).shape
