@@ -38,7 +38,8 @@ _PROJECT_REFUSED = set("/\\#?%:")
 _SHOWN_DIFFERENCES = 5
 
 _SECRET_VALUE = re.compile(
-    r"(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|://[^/\s:@]+:[^/\s@]+@)"
+    r"(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|://[^/\s:@]+:[^/\s@]+@"
+    r"|\b[Bb]earer\s+[A-Za-z0-9._~+/-]{20,})"
 )
 _WANDB_KEY = re.compile(r"\b[0-9a-f]{40}\b")
 _SECRET_NAME = re.compile(r"(?i)(^|[_.-])(token|secret|password|passwd|credentials?|(api|access|auth)_?key)$")

@@ -508,6 +508,12 @@ CASES: dict[str, tuple[tuple[str, ...], Facts, dict[str, Any], str]] = {
         {"cluster__env": {"A": "0123456789" * 4}},
         "cluster.env.A=(hidden) looks like a secret",
     ),
+    "secret bearer": (
+        BASE,
+        FACTS,
+        {"cluster__setup": ["curl -H 'Authorization: Bearer canary.canary.canary' https://host/x"]},
+        "cluster.setup=(hidden) looks like",
+    ),
     "secret setup": (
         BASE,
         FACTS,

@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
-_SECRET_WORDS = r"(?:token|secret|passw(?:or)?d|api_?key|credentials?|auth|private_key|access_key)"
+_SECRET_WORDS = (
+    r"(?:token|secrets?|passw(?:or)?ds?|passphrase|credentials?|auth(?:orization)?"
+    r"|(?:api|access|private|secret)[_-]?keys?)"
+)
 _SECRET_NAME = re.compile(rf"(?:^|_|-){_SECRET_WORDS}(?:$|_|-)", re.IGNORECASE)
-_ASSIGNMENT = re.compile(rf"(\b\w*{_SECRET_WORDS}\w*\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)", re.IGNORECASE)
+# `max_tokens` and `author` are no secrets: what follows the word is another one, or nothing.
+_NAME = rf"(?<![\w-])[\w-]*{_SECRET_WORDS}(?![a-z])[\w-]*+"
+_LEAD = rf"{_NAME}[\"']?\s*[=:]\s*|(?=--){_NAME}\s+|\bBearer\s+"
+_VALUE = r"(?:(?:Bearer|Basic)\s+)?(?:\"[^\"]*\"|'[^']*'|\S+)"
+_GIVEN = re.compile(rf"({_LEAD}){_VALUE}", re.IGNORECASE)
+"""What says that a secret follows, and the secret: `TOKEN=…`, `Authorization: Bearer …`, `--token …`."""
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _SHORTEST = 8
 """Shorter values of secret variables are too likely to be ordinary words."""
@@ -38,7 +46,7 @@ def _redacted(value: Any, known: list[str]) -> Any:
     if isinstance(value, str):
         for text in known:
             value = value.replace(text, HIDDEN)
-        return _ASSIGNMENT.sub(rf"\1{HIDDEN}", _URL_LOGIN.sub(HIDDEN, value))
+        return _GIVEN.sub(rf"\1{HIDDEN}", _URL_LOGIN.sub(HIDDEN, value))
     return value
 
 
