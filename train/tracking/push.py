@@ -142,7 +142,7 @@ class Replay:
         for look in self._measured:
             place = bisect_right(self._made_at, float(look.get("time") or 0.0))
             step = self._made[max(0, place - 1)]
-            placed.setdefault(step, []).append(look) if step <= last else later.append(look)
+            (placed.setdefault(step, []) if step <= last else later).append(look)
         self._measured = later
         return placed
 
