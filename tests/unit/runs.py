@@ -53,6 +53,17 @@ def make_run(root: Path, name: str = "demo", kind: ClusterKind = ClusterKind.loc
     return rundir.create(plan, render(plan, facts))
 
 
+def write_job(folder: RunFolder, program: str, content: dict[Path, str]) -> RunFolder:
+    """A run folder with the real job script, and `program` in place of the nodes' Python."""
+    stand_in = folder.path / "program"
+    own = {folder.job.body: read_body().decode(), folder.job.python: f"{stand_in}\n", stand_in: program}
+    for path, text in (own | content).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    stand_in.chmod(0o755)
+    return folder
+
+
 def begin(folder: RunFolder, number: int = 0, job: str = "local:1", pid: int = 1, host: str | None = None) -> Attempt:
     """What body.sh makes when an attempt begins."""
     attempt = folder.attempt(number)

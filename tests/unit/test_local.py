@@ -78,12 +78,15 @@ def test_second_interrupt_ends_the_group_at_once(folder: RunFolder) -> None:
     assert folder.stop.read_text() == "cancelled\n"
 
 
-def test_a_lost_terminal_stops_the_run(folder: RunFolder) -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT], ids=["a lost terminal", "muster run | tee log"])
+def test_without_a_reader_a_signal_stops_the_run_by_one_word(folder: RunFolder, number: int) -> None:
+    """Ctrl-C ends the reader of a pipe too, which is no second word."""
     process = start(folder, OBEDIENT)
     assert process.stdout is not None
     process.stdout.close()
-    process.send_signal(signal.SIGHUP)
+    process.send_signal(number)
     assert process.wait(timeout=60) == 0
+    assert folder.stop.read_text() == "stopped\n"
     outcome = read_outcome(folder.outcome)
     assert outcome is not None
     assert outcome.state is State.stopped
@@ -96,16 +99,6 @@ def test_a_pipe_that_nobody_reads_stops_the_run(folder: RunFolder) -> None:
     process.stdout.close()
     with folder.events.open("a") as events:
         events.write('{"event": "warning", "text": "and on", "attempt": 0, "time": 2}\n')
-    assert process.wait(timeout=60) == 0
-    assert folder.stop.read_text() == "stopped\n"
-
-
-def test_ctrl_c_ends_the_reader_too_and_is_one_word(folder: RunFolder) -> None:
-    """`muster run | tee log`: both get the signal."""
-    process = start(folder, OBEDIENT)
-    assert process.stdout is not None
-    process.stdout.close()
-    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
     assert folder.stop.read_text() == "stopped\n"
 

@@ -13,7 +13,7 @@ import pytest
 
 from conf.layout import RunFolder
 from launcher.runs.submissions import read_submissions, write_line
-from slurm.scripts import read_body
+from tests.unit.runs import write_job
 
 HEAD = '#!/bin/bash\nsite=$(dirname "$0")\n'
 COMMANDS = {
@@ -93,19 +93,12 @@ def site(tmp_path: Path) -> Path:
 def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     content = {
-        folder.job.body: read_body().decode(),
-        folder.job.python: f"{folder.path}/program\n",
         folder.job.settings: f"scratch={tmp_path}/scratch\ncontinuation=none\nlock_patience=0\n",
         folder.job.setup: "export ON_NODE=$SLURMD_NODENAME\n",
         folder.job.srun: "--nodes=3\n",
-        folder.path / "program": PROGRAM,
         folder.path / "agent": "true\n",
     }
-    for path, text in content.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (folder.path / "program").chmod(0o755)
-    return folder
+    return write_job(folder, PROGRAM, content)
 
 
 def start(run: RunFolder, site: Path, restarts: int = 0) -> subprocess.Popen[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from conf.layout import JobFiles, RunFolder
 from slurm.scripts import read_body
+from tests.unit.runs import write_job
 from train.node.env import NODE_NAMES
 
 BODY = Path(__file__).parents[2] / "slurm" / "body.sh"
@@ -67,19 +68,12 @@ def test_every_name_that_the_nodes_read_is_set() -> None:
 def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "a run%j 'x'")
     content = {
-        folder.job.body: read_body().decode(),
-        folder.job.python: f"{folder.path}/program\n",
         folder.job.settings: f"scratch={tmp_path}/scratch\nextensions=torch-1/../x\n",
         folder.job.env: "FROM_FILE=$(touch pwned) \"a\" 'b' `c`\n1BAD=x\n",
         folder.job.allow: "KEPT_*\nx[$(touch pwned)]\n",
         folder.job.setup: "export FROM_SETUP=$WITH_FUNCTION\n",
-        folder.path / "program": PROGRAM,
     }
-    for path, text in content.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (folder.path / "program").chmod(0o755)
-    return folder
+    return write_job(folder, PROGRAM, content)
 
 
 SHELL = {
