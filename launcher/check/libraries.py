@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conf import layout
+from conf.schema import TaskName
 from launcher.problems import Problem, nearest
 
 
@@ -50,3 +51,8 @@ def unknown_keys(prefix: str, given: Mapping[str, Any], known: Iterable[str], ow
         if name not in possible:
             shown = str(value).lower() if isinstance(value, bool) else str(value)
             yield Problem(f"{prefix}.{name}", shown, f"is not a key of {owner}", nearest(name, possible))
+
+
+def needs_own_code(shape: Mapping[str, Any], task: TaskName) -> bool:
+    """Whether a model's config.json names code beside it and transformers, which takes its own, has no class for it."""
+    return shape.get("auto_map") is not None and str(shape.get("model_type")) not in model_types(task.value)

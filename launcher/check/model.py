@@ -8,7 +8,7 @@ from typing import Any
 
 from conf.architectures import POSITIONS_AFTER_PADDING, RELATIVE_POSITIONS
 from conf.schema import ModelConfig, ModelInit, RunConfig, TaskName
-from launcher.check.libraries import model_types
+from launcher.check.libraries import needs_own_code
 from launcher.facts.facts import Facts
 from launcher.facts.model import TRAIN_TOKENIZER
 from launcher.problems import Problem
@@ -125,9 +125,7 @@ def _code_problems(config: RunConfig, facts: Facts, is_folder: bool) -> Iterator
         )
         near = f"model.revision={facts.model.commit}" if facts.model.commit else ""
         yield Problem("model.trust_remote_code", "true", rule, near)
-    # transformers takes its own class where it has one.
-    known = str(facts.model.config.get("model_type")) in model_types(config.task.name.value)
-    if facts.model.config.get("auto_map") and not known and not model.trust_remote_code:
+    if needs_own_code(facts.model.config, config.task.name) and not model.trust_remote_code:
         rule = "comes with Python code of its own; read it, then allow it with model.revision=<full commit>"
         yield Problem("model.model_name_or_path", model.model_name_or_path, rule, "model.trust_remote_code=true")
 

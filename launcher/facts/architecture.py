@@ -16,7 +16,7 @@ from typing import Any
 
 from conf.files import write_atomically
 from conf.schema import TaskName
-from launcher.check.libraries import model_types
+from launcher.check.libraries import needs_own_code
 from launcher.plan.shapes.weights import Group, Shape, Weight
 
 TIMEOUT_S = 300
@@ -100,7 +100,7 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 def made_shape(config: Mapping[str, Any], task: TaskName, labels: int, workshop: Workshop) -> Made:
     """The weights of the model that a config.json describes, remembered or made."""
-    if "auto_map" in config and str(config.get("model_type")) not in model_types(task.value):
+    if needs_own_code(config, task):
         return Made(error="it comes with code of its own, which is not run for a plan")
     asked = json.dumps([CLASSES[task], dict(config), labels if task is TaskName.seq_cls else 0], sort_keys=True)
     key = hashlib.sha256(f"{workshop.version}\n{asked}\n{_PROGRAM}".encode()).hexdigest()[:16]
